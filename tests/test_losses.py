@@ -322,8 +322,22 @@ def test_no_part_of_a_step_uploads_anything_that_the_host_waits_for(lpips, monke
     assert (uploads.all, uploads.blocking) == (3, 0)  # prefix lengths, and noise twice
 
 
-def test_every_use_of_chance_has_draws_of_its_own():
-    assert sum(NOISE) == NUM_NOISE and NOISE[0] == CROP_NOISE and set(NOISE[1:]) == {LOOK_NOISE}
+def test_every_use_of_chance_has_draws_of_its_own(images, noise, lpips):
+    config = run_config(loss={"perceptual_weight": 1.0}, discriminator={"weight": 1.0, "augment_probability": 1.0})
+    tokenizer, result = reconstruct(config, images)
+    objective = TokenizerLosses(config, lpips, None)
+
+    def uses(noise) -> list[float]:
+        losses = objective(result, images, tokenizer.quantizer, noise, Verdicts())
+        losses |= discriminator_losses(Verdicts(), images, result.images, LeCam(0.9), noise, config.discriminator)
+        return [losses[name].item() for name in ("perceptual_loss", "adversarial_loss", "real_logits", "fake_logits")]
+
+    before = uses(noise)
+    for number in range(len(NOISE)):
+        other = noise.clone()
+        draws = other.split(NOISE, 1)[number]
+        draws.copy_(1 - draws)
+        assert [a != b for a, b in zip(uses(other), before, strict=True)] == [i == number for i in range(len(NOISE))]
 
 
 def test_the_new_terms_are_off_until_a_preset_or_the_user_asks_for_them():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from golden_models import GOLDEN, close, fill, load_case
+from golden_models import GOLDEN, difference, fill, load_case
 from plain_models import plain_generator, plain_tokenizer
 from safetensors.torch import load_file, save_file
 
@@ -115,7 +115,7 @@ def test_a_released_generator_needs_its_tokenizer(tmp_path, tokenizer_case, gene
     tokenizer = write_released(tmp_path / "tokenizer", tokenizer_case[0]["config"], tokenizer_case[0]["weights"])
     generator = plain_generator(folder, CPU, tokenizer_path=tokenizer)
     logits = generator.har(torch.from_numpy(golden["labels"]), torch.from_numpy(golden["codes"]))
-    assert close(logits[..., :16], golden["logits_head"], 1e-3)
+    assert difference(logits[..., :16], golden["logits_head"]) < 1.2e-6
     assert generator.class_names[999] == "999"
 
 

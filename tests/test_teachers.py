@@ -16,7 +16,8 @@ from restok_cli.training.teachers import Teacher, open_teacher, teacher_width
 
 CPU = torch.device("cpu")
 
-# One of each family that the paper's ablations name, narrow here: prefix tokens, and pixels of 2×3 patches.
+# One of each family that the paper's ablations name, and one whose last norm is for the mean of patches, narrow here:
+# prefix tokens, and pixels of 2×3 patches.
 FAMILIES = {
     "vit_large_patch16_dinov3.lvd1689m": (5, (32, 48)),
     "vit_base_patch14_dinov2.lvd142m": (1, (28, 42)),
@@ -24,6 +25,7 @@ FAMILIES = {
     "vit_base_patch16_clip_224.openai": (1, (32, 48)),
     "vit_base_patch16_siglip_256.v2_webli": (0, (32, 48)),
     "vit_base_patch16_224.mae": (1, (32, 48)),
+    "eva02_base_patch14_224.mim_in22k": (1, (28, 42)),
 }
 
 
@@ -36,8 +38,9 @@ def test_features_are_timms_for_every_family(name):
     images = torch.rand(2, 3, *size)
     facts = network.pretrained_cfg
     normalised = (images - torch.tensor(facts["mean"])[:, None, None]) / torch.tensor(facts["std"])[:, None, None]
-    tokens = network.forward_features(normalised)
+    tokens = network.fc_norm(network.forward_features(normalised))
     assert tokens.shape == (2, num_prefix + 6, 48)
+    assert sum(isinstance(norm, nn.LayerNorm) for norm in (network.norm, network.fc_norm)) == 1
 
     found = Teacher(network, (2, 3))(images)
     assert found.patches.shape == (2, 48, 2, 3)

@@ -15,6 +15,7 @@ from torch import nn
 
 from restok_cli.data.image_files import center_crop
 from restok_cli.data.images import to_tensor
+from restok_cli.data.loading.batching import Batch
 from restok_cli.errors import Interrupted
 from restok_cli.inference.coding import decode_codes, encode_images
 from restok_cli.metrics.formulas.codebook import count_codes, use_of_counts
@@ -23,7 +24,8 @@ from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
-from restok_cli.training import monitor
+from restok_cli.training import monitor, tokenizer_loop
+from restok_cli.training.adversarial.discriminator import PatchDiscriminator
 from restok_cli.training.code_source import Coded, EncodedImages
 from restok_cli.training.codebook_use import (
     CodeCounts,
@@ -38,8 +40,8 @@ from restok_cli.training.losses import NUM_NOISE, TokenizerLosses
 from restok_cli.training.monitor import Meter, mean_of
 from restok_cli.training.optim import seed_step
 from restok_cli.training.stopping import stop_signals
-from restok_cli.training.tokenizer_loop import validate
-from restok_cli.training.update import DTYPES
+from restok_cli.training.tokenizer_loop import TokenizerState, validate
+from restok_cli.training.update import DTYPES, Update
 
 
 def test_prefix_distribution_of_the_paper():
@@ -199,6 +201,52 @@ def test_a_generators_step_is_that_of_its_whole_batch_however_it_is_cut(precisio
         *found, parameter = gradients
         for gradient in found:
             torch.testing.assert_close(gradient, parameter.grad, rtol=0.02, atol=5e-3 if precision == "bf16" else 1e-6)
+
+
+def test_each_micro_batch_of_a_generators_step_drops_something_else():
+    """Also on different processes, since their numbers count all of a step."""
+    preset = read_preset("har", "tiny")
+    sizes = {"codebook_size": 64, "num_codes": 32, "num_classes": 9, "class_dropout": 0.0}
+    preset |= {"model": preset["model"] | sizes, "schedule": {"batch_size": 4, "micro_batch_size": 2}}
+    config = HarRunConfig.parse(preset, "tiny")
+    state = HarState(config, torch.device("cpu"), make_har(config.model))
+    alike, seen = Coded(torch.zeros(2, dtype=torch.int64), torch.zeros(2, 32, dtype=torch.int64)), []
+
+    def in_training(*inputs):
+        seen.append(state.har(*inputs))
+        return seen[-1]
+
+    train_step(3, config, state, in_training, iter([alike, alike]))
+    assert not torch.equal(*seen)
+
+
+def test_a_tokenizers_step_is_that_of_its_whole_batch_however_it_is_cut(monkeypatch):
+    """Prefix lengths, augmentations and what is logged, too: but for LeCam, which takes means of its micro-batches."""
+    judge = partial(PatchDiscriminator, channels=32)
+    monkeypatch.setattr("restok_cli.training.adversarial.adversary.open_discriminator", lambda *_: judge())
+    seen, step = [], Update.step
+
+    def watched(update, number):
+        seen[-1] += [parameter.grad.clone() for parameter in update.model.parameters()]
+        return step(update, number)
+
+    monkeypatch.setattr(Update, "step", watched)
+    images = torch.randint(256, (8, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    sections = {"loss": {}, "nested_dropout": {"probability": 0.5}}
+    sections |= {"discriminator": {"weight": 0.5, "start_step": 0, "lecam_weight": 0.0}}
+    logged = []
+    for micro_batch_size in (8, 2):
+        schedule = {"batch_size": 8, "micro_batch_size": micro_batch_size}
+        config = TokenizerRunConfig.parse(read_preset("tokenizer", "tiny") | sections | {"schedule": schedule}, "tiny")
+        state = TokenizerState(config, torch.device("cpu"), None)
+        seen.append([])
+        parts = (Batch(part, torch.zeros(len(part))) for part in images.split(micro_batch_size))
+        tokenizer_loop.train_step(3, config, state, state.tokenizer, TokenizerLosses(config, None, None), parts)
+        assert state.adversary is not None
+        means = {name: total for name, (total, _) in state.meter.sums.items() if name != "lecam_loss"}
+        logged.append(means | dict(state.adversary.lecam.named_buffers()))
+    torch.testing.assert_close(logged[1], logged[0], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(seen[1], seen[0], rtol=0.02, atol=1e-5)
 
 
 @torch.inference_mode()

@@ -30,6 +30,8 @@ def test_two_processes_train_a_tokenizer_like_one(runs, restok, fails, tmp_path,
         ours, theirs = state(tmp_path / "run")[name], state(runs / "tokenizer")[name]
         for key, value in theirs.items():
             torch.testing.assert_close(ours[key], value, rtol=1e-4, atol=1e-5, msg=key)
+    means, expected = (state(run)["adversary"]["lecam"] for run in (tmp_path / "run", runs / "tokenizer"))
+    torch.testing.assert_close(means, expected, rtol=1e-3, atol=0)
     for ours, theirs in zip(log(tmp_path / "run"), log(runs / "tokenizer"), strict=True):
         assert ours == pytest.approx(theirs, rel=1e-3)
 

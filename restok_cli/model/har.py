@@ -22,6 +22,8 @@ from restok_cli.model.config import HarConfig
 from restok_cli.model.layers import rotary_angles, rotary_table, rotate
 from restok_cli.model.levels import step_lengths, step_sizes
 
+Seen = tuple[Tensor, Tensor]  # keys and values (B, heads, positions, head width) of one layer
+
 
 class KVCache:
     """Keys and values of the positions seen so far, for every layer. Made by the sampler, filled by `Har.step`."""
@@ -37,12 +39,9 @@ class KVCache:
         view.keys, view.values = self.keys[:, start:stop], self.values[:, start:stop]
         return view
 
-    def layers(self, stop: int) -> "list[Seen]":
+    def layers(self, stop: int) -> list[Seen]:
         """For every layer, a view on keys and values of the positions before `stop`, which `see` fills."""
         return [(self.keys[i, :, :, :stop], self.values[i, :, :, :stop]) for i in range(len(self.keys))]
-
-
-Seen = tuple[Tensor, Tensor]  # keys and values (B, heads, positions, head width) of one layer
 
 
 def see(seen: Seen, keys: Tensor, values: Tensor) -> Seen:
@@ -138,14 +137,14 @@ class Har(nn.Module):
 
         `codes` (B, ≥ those drawn so far) holds the codes before this step; `cache` the positions before `start`.
         """
-        # without a mask: they all see each other and everything before
-        return self.head(
-            self.norm(self.transform(self.embed_inputs(class_ids, codes, start, stop), None, cache, start))
-        )
+        inputs = self.embed_inputs(class_ids, codes, start, stop)
+        tokens = self.transform(inputs, None, cache, start)  # no mask: they all see each other and everything before
+        return self.head(self.norm(tokens))
 
     def fill(self, class_ids: Tensor, codes: Tensor, cache: KVCache, start: int, stop: int) -> None:
         """Take in the positions of several steps at once, for the cache alone: no logits."""
-        self.transform(self.embed_inputs(class_ids, codes, start, stop), self.mask[start:stop, :stop], cache, start)
+        inputs = self.embed_inputs(class_ids, codes, start, stop)
+        self.transform(inputs, self.mask[start:stop, :stop], cache, start)
 
     def transform(self, tokens: Tensor, mask: Tensor | None, cache: KVCache, start: int) -> Tensor:
         """The blocks, on inputs (B, T, C) at positions from `start` on."""

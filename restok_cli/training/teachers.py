@@ -41,7 +41,8 @@ class Teacher:
         size = input_size(self.network, self.grid)
         if images.shape[-2:] != size:
             images = F.interpolate(images, size, mode="bicubic", antialias=True)
-        tokens = self.network.forward_features((images - self.mean) / self.std).float()  # (B, prefix + h·w, T)
+        tokens = self.network.forward_features((images - self.mean) / self.std)
+        tokens = self.network.fc_norm(tokens).float()  # (B, prefix + h·w, T); the last norm of those that pool patches
         patches = tokens[:, self.network.num_prefix_tokens :]
         image = patches.mean(1) if self.network.cls_token is None else tokens[:, 0]
         return TeacherFeatures(image, rearrange(patches, "b (h w) t -> b t h w", h=self.grid[0]))
