@@ -48,6 +48,15 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     return device
 
 
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`tensor` on `device`, which is a GPU that fetches it in its turn: the host does not wait for what runs before.
+
+    For that it is pinned here; DataLoader would do so in a thread, which prints a traceback where a worker was killed.
+    """
+    pinned = tensor.pin_memory() if (tensor.device.type, device.type) == ("cpu", "cuda") else tensor
+    return pinned.to(device, non_blocking=True)
+
+
 @contextmanager
 def tf32(convolutions: bool, products: bool = False) -> Iterator[None]:
     """Whether float32 convolutions, and products of matrices, on a GPU may use TF32, of 10 bits, in all threads.

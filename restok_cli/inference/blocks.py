@@ -18,6 +18,7 @@ from torch import Tensor
 from restok_cli.cuda.graphs import Recorded
 from restok_cli.data.images import Pixels
 from restok_cli.data.shards.layout import NO_CLASS
+from restok_cli.devices import to_device
 from restok_cli.errors import RestokError
 from restok_cli.inference.coding import decode_codes
 from restok_cli.model.guidance import SamplingOptions
@@ -72,9 +73,8 @@ class Job(NamedTuple):
         """For images of these indices: class ids (B,) and uniform numbers (B, L), on the device."""
         null_class = self.har.class_embedding.null_class
         ids = [null_class if i == NO_CLASS else i for i in self.class_ids[indices.start : indices.stop]]
-        class_ids = torch.tensor(ids, device=self.device)
         uniforms = seeded_uniforms(self.seed, indices.start, len(indices), self.har.config.num_codes)
-        return class_ids, uniforms.to(self.device)
+        return to_device(torch.tensor(ids), self.device), to_device(uniforms, self.device)
 
     def decode(self, codes: Tensor) -> Pixels:
         """codes (B, n) on the device -> images there."""

@@ -15,7 +15,7 @@ from restok_cli.console import note
 from restok_cli.cpu.rewrite import can_rewrite
 from restok_cli.data.images import Pixels, decode_pixels, png_bytes, to_float
 from restok_cli.data.inputs import Inputs, find_inputs
-from restok_cli.devices import chosen_dtype, open_device, tf32, torch_dtype
+from restok_cli.devices import chosen_dtype, open_device, tf32, to_device, torch_dtype
 from restok_cli.model.size import check_model_memory
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder
@@ -85,7 +85,7 @@ def sized(tokenizer: Tokenizer, images: Tensor) -> Tokenizer:
 @torch.inference_mode()
 def encode_images(tokenizer: Tokenizer, images: Tensor) -> Tensor:
     """Images (B, 3, H, W), uint8 or float in [0, 1] -> codes (B, L), where the tokenizer is."""
-    images = images.to(tokenizer.device, non_blocking=True)
+    images = to_device(images, tokenizer.device)
     floats = (part if part.is_floating_point() else to_float(part) for part in _split(images))
     return torch.cat([tokenizer.encode(part) for part in floats])
 

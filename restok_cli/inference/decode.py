@@ -12,6 +12,7 @@ from restok_cli.console import Progress, counted
 from restok_cli.data.code_files import Codes, read_code_lines, read_codes
 from restok_cli.data.images import Pixels, write_sheet
 from restok_cli.data.inputs import check_key
+from restok_cli.devices import to_device
 from restok_cli.errors import UsageError
 from restok_cli.files import STDOUT, lines_of
 from restok_cli.inference.background import in_background
@@ -149,7 +150,7 @@ def decode_all(parts: Iterable[Codes], tokenizer: Tokenizer, total: int | None) 
 
     def decoded() -> Iterator[tuple[Codes, Pixels]]:
         for part in parts:
-            yield part, decode_codes(tokenizer, torch.from_numpy(part.codes).long().to(device))
+            yield part, decode_codes(tokenizer, to_device(torch.from_numpy(part.codes).long(), device))
 
     def finish(decoded: tuple[Codes, Pixels]) -> tuple[Codes, list[bytes]]:
         part, pixels = decoded

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from restok_cli.data.images import to_float
-from restok_cli.data.loading.batching import micro_batches, to_device
+from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
 from restok_cli.data.shards.code_cache import CodeCache, open_codes
 from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.data.shards.dataset import Dataset, open_dataset
+from restok_cli.devices import to_device
 from restok_cli.errors import UsageError
 from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.tokenizer import Tokenizer

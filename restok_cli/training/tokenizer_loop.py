@@ -11,9 +11,9 @@ import torch
 from restok_cli.console import counted
 from restok_cli.cuda.compiler import compile_model, is_wanted
 from restok_cli.data.images import decode_pixels, to_float, write_sheet
-from restok_cli.data.loading.batching import to_device
 from restok_cli.data.loading.loader import Batch, batches, evaluation_batches
 from restok_cli.data.shards.dataset import Dataset
+from restok_cli.devices import to_device
 from restok_cli.metrics.formulas.codebook import use_of_counts
 from restok_cli.metrics.formulas.pixels import psnr
 from restok_cli.model.levels import prefix_lengths

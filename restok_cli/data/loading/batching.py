@@ -193,14 +193,6 @@ def pack(item: object) -> bytes:
     return packed.getvalue()
 
 
-def to_device(loaded: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Move what was loaded to `device`; a GPU fetches it from memory that stays in place, while the next is made.
-
-    DataLoader would pin that memory in a thread, which prints a traceback where a worker was killed.
-    """
-    return (loaded.pin_memory() if device.type == "cuda" else loaded).to(device, non_blocking=True)
-
-
 def begin_worker(told: Connection, _worker: int) -> None:
     """Set up a worker, which leaves when it is told to, or when the main process is gone.
 
