@@ -151,8 +151,8 @@ def _expand(source: str) -> list[str]:
                 f" 'train={elsewhere[0].parent}/*.tar'"
             )
     else:  # files may be called as patterns are: a[1].tar
-        found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
-        names = list(chain.from_iterable(found))
+        found = [[part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts]
+        names = list(chain.from_iterable(found)) if all(found) else []
     if not names:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
@@ -214,6 +214,7 @@ def describe_shards(
     indexed = dict(zip(paths, run_all(index, paths, jobs, "index", "shards"), strict=True))
     for split, members in shards.items():
         _check_split(split, {path: indexed[path] for path in map(Path, members)})
+    _check_copies(indexed)
     bad = [image for path in paths for image in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[layout.ShardInfo]] = {split: [] for split in shards}
@@ -303,6 +304,14 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
             note(f"{path} is left out: it holds no sample that can be taken")
     for extension, count in _beside(shards).items():
         note(f"{count} .{extension} passed over in the {split} shards: {tars.IMAGE_RULE}")
+
+
+def _check_copies(shards: dict[Path, IndexedShard]) -> None:
+    """Raises RestokError where two have the same bytes: in two splits, in which the same keys may come."""
+    owners: dict[str, Path] = {}
+    for path, shard in shards.items():
+        if (owner := owners.setdefault(shard.digest.sha256, path)) != path:
+            raise RestokError(f"{owner} and {path} hold the same samples, which would be in two splits; leave one out")
 
 
 def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:
