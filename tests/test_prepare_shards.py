@@ -306,7 +306,10 @@ def test_shards_and_classes_that_numbers_speak_of_and_that_are_not_there_are_sai
     for i in (0, 2):
         write_tar(tmp_path / f"in/train-{i:05d}-of-00003.tar", sample(f"{i}", i, 2 * i + 1))
     write_tar(tmp_path / "in/val-00000-of-00001.tar", sample("0", 9, 1))
+    timm = {"splits": {"train": {"filenames": ["gone.tar", "train-00000-of-00003.tar", 7]}, "validation": [7]}}
+    (tmp_path / "in/_info.json").write_text(json.dumps(timm))
     said = restok("prepare", "shards", tmp_path / "in").err
+    assert f"train: {tmp_path}/in/_info.json speaks of 1 shard more, gone.tar the first\n" in said
     assert "train: 2 of the 3 shards that their names speak of\n" in said and "validation: 1 of" not in said
     assert "4 classes below 5 without a sample, 0 the first: class ids count from 0" in said
 
