@@ -44,6 +44,9 @@ def test_classes_are_found_by_name_number_synset_synonym_and_part(wanted, class_
 def test_unknown_and_ambiguous_classes_are_refused(wanted, message):
     with pytest.raises(UsageError, match=message):
         find_class(wanted, NAMES)
+    if wanted.isdecimal():  # also where it is a synonym
+        with pytest.raises(UsageError, match=message):
+            find_class(wanted, ["route", f"road, {wanted}"])
 
 
 @pytest.mark.parametrize("wanted", ["caf\u00e9", "cafe\u0301"])

@@ -255,6 +255,7 @@ def test_values_of_set_are_those_of_a_file(text):
         ("schedule..seed=1", "write SECTION.KEY=VALUE"),
         ("=1", "write SECTION.KEY=VALUE"),
         ("schedule.seed=", "--set schedule.seed=: no value after the ="),
+        ("schedule={seed: 1, seed: 2}", "seed is stated twice, first in line 1"),
         ("schedule.seed=[", "--set schedule.seed=[: not YAML"),
         ("schedule.seed=x", "--set: schedule.seed = 'x': input should be a valid integer"),
         ("schedule.sed=1", "--set: unknown key schedule.sed (did you mean seed?)"),

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -154,6 +155,9 @@ def test_what_cannot_be_described_is_refused(fails, wds, tmp_path):
     assert "imagenet1k-train-0002.tar: no such shard" in fails(2, "prepare", "shards", missing, tmp_path / "out")
     (tmp_path / "empty").mkdir()
     assert "no shards there" in fails(2, "prepare", "shards", tmp_path / "empty", tmp_path / "out")
+    for part in ("0000,7", "nowhere"):  # of a pattern, every part must name shards
+        half = wds / f"imagenet1k-train-{{{part}}}*.tar"
+        assert "no shards there" in fails(2, "prepare", "shards", half, tmp_path / "out")
     assert "a brace is missing" in fails(2, "prepare", "shards", wds / "{a.tar", tmp_path / "out")
     assert "is no plain tar" in fails(2, "prepare", "shards", __file__, tmp_path / "out")
     assert "leave it away" in fails(2, "prepare", "shards", wds, wds)
@@ -191,9 +195,10 @@ def test_folders_and_files_may_be_called_as_patterns_are(restok, tmp_path, name)
 
 
 def test_patterns_longer_than_a_name_may_be_are_patterns(restok, tmp_path):
-    write_tar(tmp_path / "shard-with-a-long-name-0.tar", sample("a", 0, 0))
-    names = ",".join(["shard-with-a-long-name-0.tar", *(f"no-such-shard-{i:04d}*.tar" for i in range(20))])
-    assert restok("prepare", "shards", f"{tmp_path}/{{{names}}}", tmp_path / "out").code == 0
+    names = [f"shard-with-a-{'very-' * 20}long-name-{i}" for i in range(3)]
+    for i, name in enumerate(names):
+        write_tar(tmp_path / f"{name}.tar", sample(f"{i}", i, 0))
+    assert restok("prepare", "shards", f"{tmp_path}/{{{','.join(names)}}}.t*r", tmp_path / "out").code == 0
 
 
 def test_what_timm_is_told_is_of_all_shards_that_are_described_anew(restok, wds):
@@ -300,8 +305,11 @@ def test_splits_are_told_by_whole_words_of_the_file_or_of_its_folder(restok, fai
 def test_shards_and_classes_that_numbers_speak_of_and_that_are_not_there_are_said(restok, tmp_path):
     for i in (0, 2):
         write_tar(tmp_path / f"in/train-{i:05d}-of-00003.tar", sample(f"{i}", i, 2 * i + 1))
-    write_tar(tmp_path / "in/val-00000-of-00001.tar", sample("0", 0, 1))
+    write_tar(tmp_path / "in/val-00000-of-00001.tar", sample("0", 9, 1))
+    timm = {"splits": {"train": {"filenames": ["gone.tar", "train-00000-of-00003.tar", 7]}, "validation": [7]}}
+    (tmp_path / "in/_info.json").write_text(json.dumps(timm))
     said = restok("prepare", "shards", tmp_path / "in").err
+    assert f"train: {tmp_path}/in/_info.json speaks of 1 shard more, gone.tar the first\n" in said
     assert "train: 2 of the 3 shards that their names speak of\n" in said and "validation: 1 of" not in said
     assert "4 classes below 5 without a sample, 0 the first: class ids count from 0" in said
 
@@ -317,6 +325,9 @@ def test_stated_splits_are_never_guessed(restok, fails, tmp_path):
     assert open_dataset(tmp_path / "c").splits == ["test"]
     twice = fails(2, "prepare", "shards", *words, f"test={tmp_path}/b", tmp_path / "o")
     assert "b/train-0.tar is named twice (for validation and for test)" in twice
+    shutil.copy(tmp_path / "b/train-0.tar", tmp_path / "c/copy.tar")
+    copies = fails(1, "prepare", "shards", *words, f"test={tmp_path}/c/copy.tar", tmp_path / "o")
+    assert "b/train-0.tar and" in copies and "c/copy.tar hold the same samples, which would be in two splits" in copies
     assert "only one source has no split" in fails(2, "prepare", "shards", tmp_path / "a", "b", tmp_path / "o")
     assert "the split of these is not stated" in fails(2, "prepare", "shards", tmp_path / "a", words[1])
     mixed = fails(2, "prepare", "shards", words[0], "val=https://host/a.tar", tmp_path / "o", "--num-classes", 0)

@@ -148,8 +148,8 @@ def test_keys_that_are_not_utf_8_stay_apart(restok, tmp_path):
 
 
 def test_keys_may_begin_anew_in_each_split(restok, tmp_path):
-    for split in ("train", "val"):
-        write_tar(tmp_path / f"in/{split}-0.tar", [*sample("0", 0, 0), *sample("1", 1, 1)])
+    for i, split in enumerate(("train", "val")):
+        write_tar(tmp_path / f"in/{split}-0.tar", [*sample("0", 2 * i, 0), *sample("1", 2 * i + 1, 1)])
     assert restok("prepare", "shards", tmp_path / "in").code == 0
     result = restok("prepare", "verify", tmp_path / "in")
     assert (result.code, result.out) == (0, "4 samples in 2 shards are as they were prepared\n"), result.err

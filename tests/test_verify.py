@@ -1,5 +1,6 @@
 """Whatever happens to a data set on the disk, `restok prepare verify` finds it and says which sample it hit."""
 
+import hashlib
 import json
 import shutil
 
@@ -143,13 +144,20 @@ def test_a_cut_shard_names_the_first_lost_sample(data, problems, part):
     length = int(part * (index["offset"][3] + index["length"][3]))
     size = shard.stat().st_size
     shard.write_bytes(shard.read_bytes()[:length])
-    (_, _, size_problem), (file, name, what) = problems(data)
-    assert size_problem == f"has {length} bytes instead of {size}"
+    size_problem, (file, name, what) = problems(data)
+    assert size_problem == ("train-000000.tar", None, f"has {length} bytes instead of {size}")
     first = int(np.searchsorted(ends(index), length))
     assert file == "train-000000.tar" and f"number {first}" in name
     assert what.startswith(f"lost, with the {3 - first} after it")
     if length > index["offset"][first]:
         assert names[first] in name
+
+
+def test_a_shard_cut_behind_its_last_sample_has_lost_none(data, problems):
+    shard = data / "train-000000.tar"
+    size, end = shard.stat().st_size, int(ends(np.load(data / "train-000000.npy"))[-1])
+    shard.write_bytes(shard.read_bytes()[:end])
+    assert problems(data) == [("train-000000.tar", None, f"has {end} bytes instead of {size}")]
 
 
 def test_missing_and_foreign_files_are_named(data, problems):
@@ -196,6 +204,30 @@ def test_a_key_that_comes_twice_is_named_with_both_shards(data, problems):
     assert found[0][:2] == ("dataset.json", None) and "fingerprint" in found[0][2]
     expected = [("train-000001.tar", key, "the same key is in train-000000.tar already") for key in keys(data)]
     assert found[1:] == expected
+    (data / "train-000001.npy").unlink()  # without which keys are read of the whole tar
+    missing = ("train-000001.npy", None, "is missing")
+    assert problems(data)[1:] == [missing, *expected]
+    shutil.copy(data / "train-000000.npy", data / "train-000001.npy")
+    flip(data / "train-000001.tar", 600)  # of the first sample, so that only the others have a key
+    damaged = ("train-000001.tar", f"{keys(data)[0]} (number 0)", "damaged")
+    assert problems(data)[1:] == [damaged, *expected[1:]]
+
+
+def test_a_whole_tar_that_no_reader_takes_is_named(data, problems):
+    shard = data / "train-000000.tar"
+    shard.write_bytes(shard.read_bytes() + shard.read_bytes())
+    facts = {"bytes": shard.stat().st_size, "sha256": hashlib.sha256(shard.read_bytes()).hexdigest()}
+    change_manifest(data, lambda manifest: manifest["splits"]["train"]["shards"][0].update(facts))
+    _, (file, sample, what) = problems(data)
+    assert (file, sample) == ("train-000000.tar", None) and "goes on after its end" in what
+
+
+def test_images_of_more_bytes_than_are_read_are_named(data, problems):
+    index = np.load(data / "train-000000.npy")
+    most = int(index["length"].max()) - 1
+    what = f"has more than the {most:,} bytes that --max-member-bytes admits"
+    expected = [("train-000000.tar", f"number {i}", what) for i in np.flatnonzero(index["length"] > most)]
+    assert [found for found in problems(data, "--max-member-bytes", most) if found[0] == expected[0][0]] == expected
 
 
 def test_classes_that_do_not_exist_are_named_by_sample(data, problems):

@@ -88,7 +88,12 @@ def _count_nodes(node: yaml.Node, counted: dict[yaml.Node, float]) -> float:
 def parse_value(text: str, source: str) -> Any:
     """The value that `text` is in YAML. Raises UsageError where it is none, or nothing."""
     try:
-        value = yaml.load(text, _Loader)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            value = None if node is None else _value_of(loader, node, "", source, {})
+        finally:
+            loader.dispose()
     except NOT_YAML as error:
         raise UsageError(f"{source}{_describe(error).removeprefix(':1')}") from error
     if value is None and text.strip().lower() not in ("null", "~"):
@@ -113,11 +118,15 @@ def _construct(
     for key_node, value_node in node.value:
         name, key = key_node.value, prefix + key_node.value
         lines[key] = key_node.start_mark.line + 1
-        if isinstance(value_node, yaml.MappingNode):
-            values[name] = _construct(loader, value_node, f"{key}.", source, lines)
-        else:
-            values[name] = loader.construct_object(value_node, deep=True)
+        values[name] = _value_of(loader, value_node, f"{key}.", source, lines)
     return values
+
+
+def _value_of(loader: _Loader, node: yaml.Node, prefix: str, source: str, lines: dict[str, int]) -> Any:
+    """A section, or any other value."""
+    if isinstance(node, yaml.MappingNode):
+        return _construct(loader, node, prefix, source, lines)
+    return loader.construct_object(node, deep=True)
 
 
 def _describe(error: Exception) -> str:

@@ -27,9 +27,7 @@ SYNSET = re.compile(r"n\d{8}")  # a noun of WordNet
 ENCODING = "utf-8"  # of names, also where a locale has another: of them come keys, splits and order
 MAX_HEADER_BYTES = 2**20  # of one file in a tar, with its long name and all that its header may have beside it
 MAX_FILE_BYTES = 2**43  # that a header may speak of: file systems cannot seek much further
-OF_ONE_FILE = re.compile(
-    r"(?:path|linkpath|size|GNU\.sparse\..*)"
-)  # of a pax header, that can be true of one file only
+OF_ONE_FILE = re.compile(r"path|linkpath|size|GNU\.sparse\..*")  # keys of a pax header that one file alone may have
 SPARSE = "is stored as a sparse file, which is not unpacked; make the tar without --sparse"
 
 Contents = bytes | ImageError  # of a file in a tar, or why it was not read

@@ -3,10 +3,12 @@
 Each tar is read once, from end to end, for its index and its hash. Shards behind a URL are only named.
 """
 
+import json
 import os
 import re
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from glob import glob, has_magic
 from importlib.metadata import version
@@ -33,6 +35,7 @@ from restok_cli.data.sources.preparation import (
 from restok_cli.data.sources.splits import SPLITS, split_named, split_of
 from restok_cli.data.sources.walk import entries_below
 from restok_cli.errors import ImageError, RestokError, UsageError
+from restok_cli.files import read_whole
 from restok_cli.locks import locked_folder
 
 ANY_CLASSES = 50_000  # so many may be told by numbers alone, however few samples there are
@@ -110,11 +113,23 @@ def find_shards(sources: Sources) -> dict[str, list[str]]:
 
 
 def _note_missing(split: str, names: list[str]) -> None:
-    """Say where names such as train-00002-of-00128.tar speak of more shards than there are."""
+    """Say where names such as train-00002-of-00128.tar, or timm's file beside them, speak of more shards than exist."""
     found = Counter((NUMBERED.sub("", name), int(told[1])) for name in names if (told := NUMBERED.search(name)))
     for (_, count), number in found.items():
         if number < count:
             note(f"{split}: {number} of the {count} shards that their names speak of")
+    for folder in sorted({Path(name).parent for name in names if not is_remote(name)}):
+        if missing := [name for name in _names_by_timm(folder, split) if not (folder / name).exists()]:
+            shards = counted(len(missing), "shard")
+            note(f"{split}: {folder / layout.TIMM_MANIFEST} speaks of {shards} more, {missing[0]} the first")
+
+
+def _names_by_timm(folder: Path, split: str) -> list[str]:
+    path = folder / layout.TIMM_MANIFEST
+    with suppress(OSError, RestokError, ValueError, RecursionError, LookupError, TypeError):
+        names = json.loads(read_whole(path))["splits"][split]["filenames"] if path.is_file() else []
+        return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    return []
 
 
 def _splits_of(names: list[str]) -> list[str]:
@@ -151,8 +166,8 @@ def _expand(source: str) -> list[str]:
                 f" 'train={elsewhere[0].parent}/*.tar'"
             )
     else:  # files may be called as patterns are: a[1].tar
-        found = ([part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts)
-        names = list(chain.from_iterable(found))
+        found = [[part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts]
+        names = list(chain.from_iterable(found)) if all(found) else []
     if not names:
         raise UsageError(f"{source}: no shards there; {HINT}")
     if missing := [name for name in names if not Path(name).is_file()]:
@@ -214,6 +229,7 @@ def describe_shards(
     indexed = dict(zip(paths, run_all(index, paths, jobs, "index", "shards"), strict=True))
     for split, members in shards.items():
         _check_split(split, {path: indexed[path] for path in map(Path, members)})
+    _check_copies(indexed)
     bad = [image for path in paths for image in indexed[path].bad]
     class_names = _class_names(indexed, class_names)
     infos: dict[str, list[layout.ShardInfo]] = {split: [] for split in shards}
@@ -303,6 +319,14 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
             note(f"{path} is left out: it holds no sample that can be taken")
     for extension, count in _beside(shards).items():
         note(f"{count} .{extension} passed over in the {split} shards: {tars.IMAGE_RULE}")
+
+
+def _check_copies(shards: dict[Path, IndexedShard]) -> None:
+    """Raises RestokError where two have the same bytes: in two splits, in which the same keys may come."""
+    owners: dict[str, Path] = {}
+    for path, shard in shards.items():
+        if (owner := owners.setdefault(shard.digest.sha256, path)) != path:
+            raise RestokError(f"{owner} and {path} hold the same samples, which would be in two splits; leave one out")
 
 
 def _beside(shards: dict[Path, IndexedShard]) -> Counter[str]:

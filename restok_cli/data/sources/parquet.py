@@ -125,7 +125,7 @@ def _check_classes(path: Path, names: list[str], synsets: list[str]) -> None:
     if names and len(names) != len(synsets):
         raise RestokError(
             f"{path} has labels of {len(names)} classes, not of ImageNet's {len(synsets)}, so that each would mean"
-            f" another class; save its images as files in a folder per class, for `restok prepare folder`"
+            " another class; save its images as files in a folder per class, for `restok prepare folder`"
         )
     for label, (name, synset) in enumerate(zip(names, synsets, strict=False)):
         if re.fullmatch(r"n\d{8}", name) and name != synset:
