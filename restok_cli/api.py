@@ -202,7 +202,7 @@ class ImageTokenizer:
         return self.decode(torch.cat([codes[:, :keep], others[:, keep:]], 1), batch_size=batch_size)
 
     def _check_codes(self, codes: Tensor | np.ndarray) -> Tensor:
-        """The codes as int64 on the CPU."""
+        """A copy of the codes as int64 on the CPU."""
         rows = dense_tensor(codes, "codes").cpu()
         if rows.ndim != 2 or rows.is_floating_point() or rows.is_complex() or rows.dtype == torch.bool:
             raise UsageError(f"codes are {rows.dtype} {tuple(rows.shape)}; give integers (B, n)")
@@ -210,7 +210,7 @@ class ImageTokenizer:
             raise UsageError(
                 f"codes are {tuple(rows.shape)}; give those of one image or more, 1 to {self.num_codes} of each"
             )
-        rows = rows.long()
+        rows = rows.to(torch.int64, copy=True)  # what becomes of the caller's own is not what was decoded
         if rows.min() < 0 or rows.max() >= self.codebook_size:
             raise UsageError(
                 f"codes run from {rows.min()} to {rows.max()}, outside a codebook of {self.codebook_size}; give codes"

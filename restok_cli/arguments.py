@@ -86,9 +86,16 @@ def whole(name: str, value: int, least: int, most: int = 2**63 - 1) -> int:
 
 
 def model_path(name: str, model: str | Path) -> Path:
-    if not isinstance(model, str | Path):
-        raise UsageError(f"{name} is a {type(model).__name__}; give a path or a name")
+    if not isinstance(model, str | Path) or model == "":  # which as a path would mean the current folder
+        raise UsageError(f"{name} is {model!r}; give a path or a name")
     return parse_model(model)
+
+
+def ordered(name: str, items: Iterable) -> Iterable:
+    """The items. Raises UsageError for a set, whose order differs from one run of Python to the next."""
+    if isinstance(items, set | frozenset):
+        raise UsageError(f"{name} are a set, which has no order; give a list")
+    return items
 
 
 def class_words(classes: Any) -> list[str]:
@@ -96,7 +103,7 @@ def class_words(classes: Any) -> list[str]:
     if isinstance(classes, np.ndarray | np.generic | Tensor):
         classes = classes.tolist()
     one = isinstance(classes, str | bytes) or not isinstance(classes, Iterable)
-    words = [str(classes)] if one else [*map(str, classes)]
+    words = [str(classes)] if one else [*map(str, ordered("classes", classes))]
     if not words:
         raise UsageError("classes is empty; name a class, or leave it out for all in turn")
     return words
@@ -109,7 +116,7 @@ def image_batches(images: Images, size: tuple[int, int], batch_size: int) -> Ite
         return
     if isinstance(images, bytes) or not isinstance(images, ImageFile | Iterable):
         raise UsageError(f"images are a {type(images).__name__}; give paths or Pillow's images, or one array of all")
-    files = [images] if isinstance(images, ImageFile) else list(images)
+    files = [images] if isinstance(images, ImageFile) else list(ordered("images", images))
     if not files:
         raise UsageError("there are no images; give at least one")
     for first in range(0, len(files), batch_size):
@@ -142,5 +149,5 @@ def _check_array(images: Tensor, size: tuple[int, int]) -> Tensor:
     if images.is_floating_point():
         images = images.float()
         if not (images.min() >= 0 and images.max() <= 1):  # NaN is neither
-            raise UsageError(f"images run from {images.min():.4g} to {images.max():.4g}; give values from 0 to 1")
+            raise UsageError(f"images run from {images.min():.8g} to {images.max():.8g}; give values from 0 to 1")
     return images

@@ -2,7 +2,6 @@
 
 import copy
 import inspect
-import json
 import math
 import pickle
 import subprocess
@@ -223,6 +222,10 @@ def test_what_comes_out_goes_in_again(tokenizer, generator):
     assert torch.equal(tokenizer.encode(result.images), generator.tokenizer.encode(result.to_pil()))
     decoded = tokenizer.decode(result.codes.numpy())
     assert np.array_equal(decoded.images, result.images) and torch.equal(decoded.codes, result.codes)
+    codes = result.codes.clone()
+    decoded = tokenizer.decode(codes)
+    codes.zero_()
+    assert torch.equal(decoded.codes, result.codes)
     assert (tokenizer.image_size, tokenizer.num_codes, tokenizer.codebook_size) == ((32, 32), 32, 64)
 
 
@@ -252,6 +255,8 @@ def test_a_stream_ends_with_what_generate_gives_and_grows_to_it(generator):
         (np.zeros((1, 3, 32, 32), np.int64), "give uint8"),
         (np.array([None]), "images are object; give numbers"),
         (torch.full((1, 3, 32, 32), -1.0), "images run from -1 to -1; give values from 0 to 1"),
+        (torch.full((1, 3, 32, 32), 1.0000002), r"images run from 1\.0000002 to 1\.0000002; give values from 0 to 1"),
+        ({"a.png", "b.png"}, "images are a set, which has no order; give a list"),
         (torch.full((1, 3, 32, 32), float("nan")), "give values from 0 to 1"),
         (None, "images are a NoneType; give paths"),
         (b"PNG", "images are a bytes; give paths"),
@@ -292,6 +297,7 @@ def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
     [
         ({"classes": ["no such"]}, "no such class"),
         ({"classes": []}, "classes is empty"),
+        ({"classes": {3, 4}}, "classes are a set, which has no order"),
         ({"count": 0}, "count = 0; give a whole number from 1 on"),
         ({"count": 10**12}, "needs at least"),
         ({"count": True}, "count = True; give a whole number"),
@@ -310,7 +316,7 @@ def test_codes_that_cannot_be_decoded_are_refused(tokenizer, codes, message):
         ({"cfg_start": 0.5}, "--cfg-start changes nothing in a constant schedule"),
         ({"preset": "papers"}, "no such preset"),
     ],
-    ids=json.dumps,
+    ids=str,
 )
 def test_what_cannot_be_drawn_is_refused_at_once(generator, options, message):
     for method in (generator.generate, generator.stream):
@@ -333,8 +339,10 @@ def test_what_cannot_be_loaded_is_refused(tiny_models):
     for load in (restok_cli.load_tokenizer, restok_cli.load_generator):
         with pytest.raises(restok_cli.UsageError, match="no such folder"):
             load("nowhere")
-        with pytest.raises(restok_cli.UsageError, match="model is a NoneType; give a path"):
+        with pytest.raises(restok_cli.UsageError, match="model is None; give a path"):
             load(None)
+        with pytest.raises(restok_cli.UsageError, match="model is ''; give a path"):
+            load("")
         with pytest.raises(restok_cli.UsageError, match="no such device"):
             load(device="gpu")
         with pytest.raises(restok_cli.UsageError, match="no such precision"):

@@ -165,6 +165,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("decode codes.npz --model tokenizer --num-codes 33", "an image has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),
         ("decode images/a.png --model tokenizer", "images/a.png: give codes, in a file that ends in .npz"),
+        ("decode cache --model tokenizer", "cache is a code cache, for train-har and evaluate; `restok encode DATA"),
         ("decode codes.npz --model tokenizer -o k.jpg", "k.jpg is the name of a file, and the output is a folder"),
         ("decode codes.npz codes.npz --model tokenizer", "codes.npz and codes.npz would both become a.png"),
         ("decode - codes.npz --model tokenizer", "- stands for the codes on stdin; give it alone"),
@@ -177,6 +178,8 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
 def test_wrong_input_is_one_line_and_leaves_nothing(restok, fails, here, command, message):
     run(restok, "encode images --model tokenizer -o codes.npz")
     np.savez(here / "foreign.npz", codes=np.zeros((1, 4), int), codebook_size=65)
+    (here / "cache").mkdir()
+    (here / "cache" / "codes.json").touch()
     before = sorted(here.iterdir())
     assert message in fails(2, *command.split())
     assert sorted(here.iterdir()) == before

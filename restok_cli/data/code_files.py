@@ -21,6 +21,7 @@ from pydantic import BaseModel, Field, NonNegativeInt
 
 from restok_cli.console import counted
 from restok_cli.data.arrays import NPZ_ERRORS, ArrayHeader, check_room, read_npz
+from restok_cli.data.shards.code_layout import is_codes
 from restok_cli.data.shards.layout import MAX_CLASS_ID, NO_CLASS
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import crc32_of, is_sealed, lines_of, sealed, whole_file
@@ -142,6 +143,11 @@ def read_codes(path: Path) -> Codes:
     Raises UsageError where there is no such file or its name says another kind, RestokError where it is damaged or
     holds codes outside its codebook.
     """
+    if is_codes(path):
+        raise UsageError(
+            f"{path} is a code cache, for train-har and evaluate; `restok encode DATA -o codes.npz`, of the data set"
+            " that it was made of, writes codes to decode"
+        )
     if path.suffix.lower() not in CODE_SUFFIXES:
         raise UsageError(f"{path}: give codes, in a file that ends in {', '.join(CODE_SUFFIXES)}, or - for stdin")
     if not path.is_file():
