@@ -663,7 +663,7 @@ complete -c restok -n '__restok_at \'restok generate\'' -l help -s h -d 'Show th
 complete -c restok -n '__restok_at \'restok encode\'' -l model -r -f -a '(__restok_values \'models\') (__restok_folders)' -d 'A tokenizer, or a generator with its tokenizer; photo suits photographs'
 complete -c restok -n '__restok_at \'restok encode\'' -l output -s o -r -F -d 'An .npz, .safetensors or .jsonl file, or - (lines)'
 complete -c restok -n '__restok_at \'restok encode\'' -l split -r -f -a '(__restok_values \'validation|train\')' -d 'The split to take of a data set'
-complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take images at their own size, which the model was not trained on'
+complete -c restok -n '__restok_at \'restok encode\'' -l no-crop -d 'Take images as they are; another size than the model\'s is refused'
 complete -c restok -n '__restok_at \'restok encode\'' -l max-decoded-pixels -r -f -d 'Images of more pixels than this are left out, since they may fill all memory. Default: …'
 complete -c restok -n '__restok_at \'restok encode\'' -l max-member-bytes -r -f -d 'Image files, and files in tars, of more bytes than this are left out unread. Default: …'
 complete -c restok -n '__restok_at \'restok encode\'' -l overwrite -d 'Replace the output file where it is there already'

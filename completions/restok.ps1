@@ -737,7 +737,7 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'An .npz, .safetensors or .jsonl file, or - (lines)' }
             '--split' = @{ Kind = 'validation|train'; Count = 1; Help = 'The split to take of a data set' }
-            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images at their own size, which the model was not trained on' }
+            '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images as they are; another size than the model''s is refused' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }

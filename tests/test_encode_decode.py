@@ -141,15 +141,6 @@ def test_files_of_codes_decode_together_as_each_does(restok, here):
     assert (here / "out/d.png").read_bytes() == (here / "apart/d.png").read_bytes()
 
 
-def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
-    write_pictures(here / "wide", ["w.png"], 64, 48)
-    run(restok, "encode wide --no-crop --model tokenizer -o codes.npz")
-    image = to_float(to_tensor(Image.open(here / "wide" / "w.png")))[None]
-    tokenizer = plain_tokenizer(here / "tokenizer", CPU).for_size(48, 64)
-    with torch.inference_mode():
-        assert read_codes(here / "codes.npz").codes.tolist() == tokenizer.encode(image).tolist()
-
-
 @pytest.mark.parametrize(
     ("command", "message"),
     [
@@ -160,7 +151,7 @@ def test_a_picture_at_its_own_size_is_not_cropped(restok, here):
         ("encode images --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
         ("encode images --split train --model tokenizer", "--split train: only what `restok prepare` made has splits"),
         ("encode - images --model tokenizer", "- stands for the images on stdin; give it alone"),
-        ("encode images --no-crop --model tokenizer", "images of 40x33: image_height = 33 is not a multiple"),
+        ("encode images --no-crop --model tokenizer", "images of 40x33 with --no-crop: their codes do not tell that size"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
         ("decode codes.npz --model tokenizer --num-codes 33", "an image has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),

@@ -21,7 +21,9 @@ def encode(
         Path, typer.Option("--output", "-o", metavar="FILE", help="An .npz, .safetensors or .jsonl file, or - (lines).")
     ] = STDOUT,
     split: options.Split = "validation",
-    no_crop: options.NoCrop = False,
+    no_crop: Annotated[
+        bool, typer.Option("--no-crop", help="Take images as they are; another size than the model's is refused.")
+    ] = False,
     max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     overwrite: options.OverwriteFile = False,

@@ -127,9 +127,6 @@ GeneratorOption = Annotated[
     ),
 ]
 Split = Annotated[Literal["validation", "train"], typer.Option(help="The split to take of a data set.")]
-NoCrop = Annotated[
-    bool, typer.Option("--no-crop", help="Take images at their own size, which the model was not trained on.")
-]
 MaxSteps = Annotated[int | None, typer.Option(min=1, help="Optimizer steps of the whole run. Default: the preset's.")]
 ImageSizeOption = Annotated[
     ImageSize | None,

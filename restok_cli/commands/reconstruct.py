@@ -38,7 +38,9 @@ def reconstruct(
     output: Output = RECONSTRUCTED_FOLDER,
     num_codes: NumCodes = None,
     split: options.Split = "validation",
-    no_crop: options.NoCrop = False,
+    no_crop: Annotated[
+        bool, typer.Option("--no-crop", help="Take images at their own size, which the model was not trained on.")
+    ] = False,
     max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     grid: Grid = None,

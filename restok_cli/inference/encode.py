@@ -11,9 +11,9 @@ from restok_cli.console import Progress, counted, note
 from restok_cli.data.code_files import Codes, join, write_code_lines, write_codes
 from restok_cli.data.inputs import InputBatch, Inputs
 from restok_cli.devices import chosen_dtype
-from restok_cli.errors import RestokError
+from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import STDOUT
-from restok_cli.inference.coding import Computation, ImageSource, encode_images, sized
+from restok_cli.inference.coding import Computation, ImageSource, encode_images
 from restok_cli.inference.sharing import in_turns
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import fingerprint, open_tokenizer
@@ -47,11 +47,20 @@ def encode_source(source: ImageSource, model: Path, output: Path, computation: C
 def encode_inputs(
     inputs: Inputs, tokenizer: Tokenizer, own_fingerprint: str, dtype: str, crop: bool, batch_size: int
 ) -> Iterator[Codes]:
-    """The codes of all inputs, a batch at a time. Raises RestokError where none can be decoded."""
+    """The codes of all inputs, a batch at a time. Without `crop`, all must have the tokenizer's size.
+
+    Raises UsageError for one of another size, RestokError where none can be decoded.
+    """
 
     def encode(some: Inputs) -> Iterator[tuple[InputBatch, Tensor]]:
         for batch in some.batches(tokenizer.config.image_size if crop else None, batch_size):
-            yield batch, encode_images(sized(tokenizer, batch.images), batch.images)
+            size, own = (f"{width}x{height}" for height, width in (batch.images.shape[2:], tokenizer.config.image_size))
+            if size != own:
+                raise UsageError(
+                    f"images of {size} with --no-crop: their codes do not tell that size, and `restok decode` makes"
+                    f" images of {own} of them; leave it out, or use `restok reconstruct --no-crop`"
+                )
+            yield batch, encode_images(tokenizer, batch.images)
 
     def finish(encoded: tuple[InputBatch, Tensor]) -> list[Codes]:
         batch, codes = encoded
