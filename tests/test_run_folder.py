@@ -315,6 +315,15 @@ def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path)
     assert left == ["checkpoints", "config.yaml", "previews"]
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_is_not_overwritten_by_a_run_for_which_it_would_be_taken(tmp_path, name):
+    """By whoever then gives the run's folder as a model."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).touch()
+    with pytest.raises(UsageError, match=f"run holds {name}, which this command did not make; give another folder"):
+        start(tmp_path, overwrite=True)
+
+
 def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
     start(tmp_path)
     before = sorted(tmp_path.rglob("*"))
