@@ -325,7 +325,7 @@ def test_a_model_is_not_overwritten_by_a_run_for_which_it_would_be_taken(tmp_pat
 
 
 def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
-    start(tmp_path)
+    start(tmp_path).log(1, {"loss": 1.0})
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv("RANK", "1")
     other = RunFolder(tmp_path / "run", config(), resume=False, overwrite=True)
