@@ -146,7 +146,8 @@ def test_features_that_papers_do_not_use_are_named(har, restok, tmp_path):
 
 def test_metrics_stand_in_the_card_with_n_reference_and_caveat(har, restok, tmp_path):
     first = write_result(tmp_path / "a.json", {"gfid": 12.5, "is": 3.0})
-    second = write_result(tmp_path / "b.json", {"psnr": 20.123456789}, features=None)
+    ours = fingerprint(open_har(har))
+    second = write_result(tmp_path / "b.json", {"psnr": 20.123456789}, features=None, model_fingerprint=ours)
     assert restok("models", "card", har, "--metrics", first, "--metrics", second).code == 0
     card = (har / "README.md").read_text()
     assert "| gfid-202 | 12.5 | pets, 202 images | inception features |" in card  # no folder of this machine

@@ -11,7 +11,7 @@ from damage import damages
 from plain_models import plain_generator, plain_tokenizer
 
 from restok_cli.errors import RestokError, UsageError
-from restok_cli.pretrained.folder import open_tokenizer
+from restok_cli.pretrained.integrity import verify_model
 
 CPU = torch.device("cpu")
 FILES = ("config.json", "model.safetensors", "checksums.json")
@@ -74,8 +74,6 @@ def test_a_model_without_checksums_is_loaded(bare, tiny_models):
 
 def problems(*models: Path) -> list[str]:
     """What `restok models verify` prints of models that have problems."""
-    from restok_cli.pretrained.integrity import verify_model
-
     return [f"{file.path}: {file.problem}" for model in models for file in verify_model(model) if file.problem]
 
 
@@ -112,6 +110,20 @@ def test_files_without_digests_are_named_with_their_sha256(restok, bare):
     assert "cannot be read" in restok("models", "verify", bare).out
 
 
+def test_checksums_that_are_damaged_are_a_problem_themselves(model):
+    sums = model / "checksums.json"
+    sums.write_bytes(next(damages(sums.read_bytes())))
+    assert problems(model) == [f"{sums}: is damaged"]
+
+
+def test_a_generator_without_its_tokenizer_or_without_a_word_of_it_is_whole(bare):
+    config = json.loads((bare / "config.json").read_text())
+    (bare / "config.json").write_text(json.dumps(config | {"tokenizer_fingerprint": None}))
+    assert not problems(bare)
+    shutil.rmtree(bare / "tokenizer")
+    assert not problems(bare)
+
+
 @pytest.fixture
 def snapshot(tiny_models, tmp_path) -> Path:
     """A model in the hub's cache: links to files that are called by their digests, SHA-256 or, of small ones, git's."""
@@ -130,6 +142,7 @@ def snapshot(tiny_models, tmp_path) -> Path:
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
 def test_models_of_the_hub_are_compared_with_what_it_published(restok, snapshot, name):
     assert restok("models", "verify", snapshot).out == f"{snapshot} is as it was written\n"
+    assert {file.digest for file in verify_model(snapshot)} == {"git", "sha256"}
     blob = (snapshot / name).resolve()
     blob.write_bytes(blob.read_bytes()[:-1] + b" ")
     assert problems(snapshot) == [f"{snapshot / name}: is not as it was published"]
@@ -138,7 +151,8 @@ def test_models_of_the_hub_are_compared_with_what_it_published(restok, snapshot,
 
 
 def test_what_is_saved_and_converted_has_checksums(restok, tiny_models, tmp_path):
-    released = open_tokenizer(tiny_models / "tokenizer")
-    assert (released.path / "checksums.json").is_file()
-    assert restok("models", "halve", tiny_models / "har", tmp_path / "half").code == 0
-    assert restok("models", "verify", tmp_path / "half").code == 0
+    for how in ("halve", "convert"):
+        assert restok("models", how, tiny_models / "har", tmp_path / how).code == 0
+        found = json.loads(restok("models", "verify", "--json", tmp_path / how).out)["models"][0]["files"]
+        assert {file["digest"] for file in found} == {"crc32"} and not any(file["problem"] for file in found)
+        assert len(found) == (4 if how == "halve" else 2)  # the authors' layout has no tokenizer with it

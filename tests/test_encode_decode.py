@@ -151,7 +151,7 @@ def test_files_of_codes_decode_together_as_each_does(restok, here):
         ("encode images --model tokenizer -o tokenizer/model.safetensors --overwrite", "would replace what is read"),
         ("encode images --split train --model tokenizer", "--split train: only what `restok prepare` made has splits"),
         ("encode - images --model tokenizer", "- stands for the images on stdin; give it alone"),
-        ("encode images --no-crop --model tokenizer", "images of 40x33 with --no-crop: their codes do not tell that size"),
+        ("encode images --no-crop --model tokenizer", "images of 40x33 with --no-crop: their codes do not tell"),
         ("decode codes.npz --model other", "the codes belong to another tokenizer than other"),
         ("decode codes.npz --model tokenizer --num-codes 33", "an image has 32 codes; give 1 to 32"),
         ("decode codes.npz --model tokenizer -o one.png", "one.png is one image, but there are codes of several"),

@@ -47,9 +47,10 @@ def run(work, tasks, jobs):
 
 @pytest.mark.parametrize("jobs", [1, 2, 20])
 def test_every_task_gives_its_result_once(jobs):
-    results, _ = run(square, list(range(9)), jobs)
-    assert {i: result for i, (result, _) in results.items()} == {i: i * i for i in range(9)}
-    assert (os.getpid() in {process for _, process in results.values()}) == (jobs == 1)
+    results, count = run(square, list(range(9)), jobs)
+    assert count == 9 and {i: result for i, (result, _) in results.items()} == {i: i * i for i in range(9)}
+    processes = {process for _, process in results.values()}
+    assert (os.getpid() in processes) == (jobs == 1) and len(processes) <= jobs
 
 
 def test_one_task_needs_no_other_process():

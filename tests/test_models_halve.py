@@ -42,6 +42,16 @@ def test_a_halved_generator_without_its_tokenizer_still_knows_which_it_was(resto
     assert "its tokenizer is another one than it was trained with" in restok("models", "verify", tmp_path / "half").out
 
 
+@pytest.mark.parametrize(
+    ("model", "out"), [("run/model", "run/model"), ("run", "run/model"), ("run", "run/model/tokenizer")]
+)
+def test_what_is_read_is_not_replaced(fails, tiny_models, tmp_path, model, out):
+    """Neither the model that a run's folder stands for, nor a generator's own tokenizer."""
+    shutil.copytree(tiny_models / "har", tmp_path / "run" / "model")
+    line = fails(2, "models", "halve", tmp_path / model, tmp_path / out, "--overwrite")
+    assert f"the output {tmp_path / out} would replace {tmp_path / out}, which is read" in line
+
+
 def test_nothing_is_replaced_unasked(restok, fails, tiny_models, tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "README.md").write_text("mine")

@@ -50,9 +50,10 @@ def test_the_last_checkpoints_and_those_of_every_nth_step_are_kept(tmp_path):
         run.save(step, state_of(step))
     assert checkpoints(run) == [f"step-{step:06d}" for step in (10, 20, 30, 33)]
     run = start(tmp_path, config(save_every=5, keep_checkpoints=1), resume=True)
-    for step in (35, 1_000_000, 1_000_005):  # a number may outgrow its digits
+    (run.checkpoint_folder / "step-000030-mine").mkdir()  # somebody's own copy
+    for step in (999_995, 1_000_000):  # a number may outgrow its digits
         run.save(step, state_of(step))
-    assert checkpoints(run) == ["step-1000005"]
+    assert checkpoints(run) == ["step-000030-mine", "step-1000000"]
 
 
 def cut_short(folder):
@@ -314,8 +315,17 @@ def test_overwriting_a_run_removes_what_could_be_taken_for_the_new_one(tmp_path)
     assert left == ["checkpoints", "config.yaml", "previews"]
 
 
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors"])
+def test_a_model_is_not_overwritten_by_a_run_for_which_it_would_be_taken(tmp_path, name):
+    """By whoever then gives the run's folder as a model."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).touch()
+    with pytest.raises(UsageError, match=f"run holds {name}, which this command did not make; give another folder"):
+        start(tmp_path, overwrite=True)
+
+
 def test_only_the_first_of_several_processes_writes(tmp_path, monkeypatch):
-    start(tmp_path)
+    start(tmp_path).log(1, {"loss": 1.0})
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setenv("RANK", "1")
     other = RunFolder(tmp_path / "run", config(), resume=False, overwrite=True)

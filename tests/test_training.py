@@ -24,7 +24,7 @@ from restok_cli.model.quantizer import Quantizer
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.settings.presets import read_preset
 from restok_cli.settings.training import HarRunConfig, TokenizerRunConfig
-from restok_cli.training import monitor, tokenizer_loop
+from restok_cli.training import monitor, stopping, tokenizer_loop
 from restok_cli.training.adversarial.discriminator import PatchDiscriminator
 from restok_cli.training.code_source import Coded, EncodedImages
 from restok_cli.training.codebook_use import (
@@ -104,6 +104,8 @@ def test_window_gives_means_of_the_steps_that_moved_and_forgets_them():
     resumed = Meter(torch.device("cpu"))
     resumed.load_state_dict(window.state_dict())
     assert all(getattr(resumed, name) == getattr(window, name) > 0 for name in ("images", "seconds"))
+    with pytest.raises(RuntimeError, match=r"the sum of loss is \(3,\) and not \(2,\)"):
+        Meter(torch.device("cpu")).load_state_dict(window.state_dict() | {"sums": {"loss": torch.zeros(3)}})
     assert window.close()["loss"] == resumed.close()["loss"] == 3
     with window.step(4):
         window.add({"loss": torch.tensor(5.0)}, torch.tensor(True))
@@ -137,15 +139,48 @@ def test_a_step_is_the_mean_of_its_micro_batches():
 
 
 def test_signals_are_held_until_the_block_looks_at_them():
-    with stop_signals() as stop:
-        assert not stop.number
-        for _ in range(2):  # as from SLURM to all, and from torchrun to those it started
-            os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.number == signal.SIGTERM
-        with pytest.raises(Interrupted) as error:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert error.value.signal_number == signal.SIGINT
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        with stop_signals() as stop:
+            assert not stop.number
+            for _ in range(1 if number == signal.SIGINT else 2):  # from SLURM to all, from torchrun to those it started
+                os.kill(os.getpid(), number)
+            assert stop.number == number
+            with pytest.raises(Interrupted) as error:
+                os.kill(os.getpid(), signal.SIGINT)
+            assert error.value.signal_number == signal.SIGINT
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_run_that_is_to_outlive_its_terminal_hears_no_hang_up():
+    """As `nohup` starts it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stop_signals() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.number
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(("processes", "patience"), [(1, 3), (2, 20)])
+def test_who_was_told_to_stop_waits_so_long_for_a_batch_since_both(monkeypatch, processes, patience):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(stopping, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(stopping, "world_size", lambda: processes)
+    stop = stopping.Stop()
+
+    def batches(seconds: float):
+        clock.now += seconds
+        stop.tick(signal.SIGALRM, None)
+        yield "batch"
+
+    for told, late in ((100.0, 0), (300.0, 100)):  # before it waits, and 100 seconds after that
+        clock.now, stop.told_at = 200.0, told
+        assert [*stop.arriving(batches(late + patience - 0.01))] == ["batch"]
+        clock.now = 200.0
+        with pytest.raises(stopping.Stalled):
+            next(stop.arriving(batches(late + patience + 0.01)))
+        stop.tick(signal.SIGALRM, None)  # in a step, however long
 
 
 def test_gradients_reach_every_part_of_the_tokenizer(tiny_config):

@@ -213,7 +213,7 @@ def test_a_preflight_tells_what_a_run_needs_and_leaves_nothing(restok, tmp_path)
     line, shortened = result.err.splitlines()
     assert shortened.startswith("--max-steps: 6 steps of the preset's 80, so optimizer.warmup_steps 5 → 0")
     assert line.startswith("preflight: 0.1 M parameters · memory ") and "for 6 steps" in line
-    assert not list((tmp_path / "runs").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_preflight_finds_what_would_fail_later(restok, fails, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from training_runs import HAR, TOKENIZER, break_steps, equal, log, state
 
 from restok_cli.devices import open_device
+from restok_cli.errors import RestokError
 from restok_cli.metrics.networks.lpips import Lpips
 from restok_cli.model.levels import level_sizes
 from restok_cli.settings.presets import read_preset
@@ -218,6 +219,16 @@ def test_trouble_is_told_once_with_its_remedy_and_again_when_it_comes_back(capsy
         said.append(capsys.readouterr().err)
     assert [bool(text) for text in said] == [False, True, False, False, True]
     assert said[1] == said[4] and said[1].startswith(f"warning: {warning}") and said[1].count("\n") == 1
+
+
+def test_as_many_skipped_steps_in_a_row_as_may_be_end_nothing():
+    health = Health(TokenizerHealthConfig(max_skipped_steps=5), None, "")
+    health.rows = {"tokenizer": 5}
+    health.judge({"data_wait": 0.0})
+    health.rows = {"tokenizer": 0, "discriminator": 6}
+    told = r"of the discriminator were not finite for 6 .* no checkpoint was written yet"
+    with pytest.raises(RestokError, match=told):
+        health.judge({"data_wait": 0.0})
 
 
 def test_a_level_that_hardly_uses_its_codebook_is_warned_of_though_all_together_use_it(capsys):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 
-from restok_cli.errors import RestokError, UsageError
+from restok_cli.errors import RestokError
 from restok_cli.files import file_sha256
 from restok_cli.pretrained.checksums import CHECKSUMS_FILE, read_checksums
 from restok_cli.pretrained.folder import CONFIG_FILE, MODEL_FILES, TOKENIZER_FOLDER, HarFolder, fingerprint, open_model
@@ -81,7 +81,7 @@ def _contents_problems(parts: list[Path]) -> list[str]:
         models = [open_model(part) for part in parts]
         for model in models:
             load_model(model, torch.device("cpu"))
-    except (RestokError, UsageError) as error:
+    except RestokError as error:
         return [str(error)]
     if len(models) == 1 or not isinstance(models[0], HarFolder):
         return []

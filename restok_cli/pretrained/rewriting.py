@@ -55,8 +55,9 @@ def _open_to_rewrite(model: Path, out: Path, overwrite: bool, files: tuple[str, 
     """The model that is to be written anew to `out`, a folder which may then have `files`."""
     # a README.md is a model's only beside its config
     check_output_folder(out, overwrite, (files if (out / CONFIG_FILE).is_file() else ()).__contains__, whole=True)
-    check_apart(out, model)
-    return open_any(model)
+    folder = open_any(model)
+    check_apart(out, folder.path, folder.path / TOKENIZER_FOLDER)
+    return folder
 
 
 def _save(module: Tokenizer | Har, tokenizer: TokenizerFolder | None, folder: ModelFolder, out: Path) -> None:

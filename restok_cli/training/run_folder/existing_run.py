@@ -17,7 +17,8 @@ CHECKPOINTS = "checkpoints"
 RUN_FILES = re.compile(
     r"config\.yaml|(metrics|starts)\.jsonl|log\.txt|previews/step-\d+\.png|(tensorboard|wandb)/.*"
     r"|checkpoints/step-\d+/(\w+\.safetensors|state\.pt|config\.yaml|checksums\.json)"
-    rf"|(model/)?(tokenizer/)?({'|'.join(map(re.escape, MODEL_FILES))})|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
+    rf"|(model|tokenizer|model/tokenizer)/({'|'.join(map(re.escape, MODEL_FILES))})"
+    r"|(checkpoints/)?\..*\.(tmp|old)(/.*)?"
 )
 
 

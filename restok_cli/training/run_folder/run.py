@@ -90,7 +90,6 @@ class RunFolder:
                 self.init = training.init
         else:
             check_new_run(path, overwrite)
-            path.mkdir(parents=True, exist_ok=True)
             self._clear()
             write_config(config, path / CONFIG_FILE)
         for folder in (path, self.checkpoint_folder):
