@@ -7,8 +7,8 @@ from contextlib import contextmanager
 import torch
 
 from restok_cli.errors import UsageError
+from restok_cli.machine import check_device_name
 
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -19,10 +19,8 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     thousandth different. What trains or draws in 16 bits allows it (`tf32`). With `deterministic`, a GPU gives the same
     bits each time; a CPU does so anyway. Raises UsageError where this machine has no such device.
     """
-    if name == "auto":
+    if check_device_name(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in DEVICE_TYPES:
-        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -30,8 +28,6 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
     if device.type == "cpu":
-        if device.index:
-            raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
         device = torch.device("cpu")  # cpu:0 is the same one, and safetensors does not know it
     set_tf32(False)  # for products of matrices, it is torch's default
     if deterministic and device.type == "cuda":

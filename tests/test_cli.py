@@ -189,7 +189,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct images/a.png images --model tokenizer -o out", "would both become a.png"),
         ("reconstruct images --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
-        ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
+        ("generate --model tokenizer -o out", "holds a tokenizer, but a generator is needed"),
         ("generate --model har -o out --tokenizer other", "trained on the codes of another tokenizer than other"),
         ("generate --model har -o out --class clas7", "--class clas7: no such class"),
         ("generate --model har -o out --class 98", "--class 98: no such class"),

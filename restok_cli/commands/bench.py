@@ -78,7 +78,11 @@ def bench(
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot}: give a file that ends in {', '.join(PLOTS)}")
 
-    check_models(model)
+    check_models("any", model)
+    from restok_cli.settings.presets import read_preset
+
+    read_preset("tokenizer", preset)
+    read_preset("har", har_preset)
     from restok_cli.devices import open_device
     from restok_cli.planning.bench import Bench, draw_bars, markdown
     from restok_cli.planning.bench_models import open_models

@@ -42,7 +42,7 @@ def encode(
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
     options.check_json(as_json, output)
-    options.check_models(model)
+    options.check_models("tokenizer", model)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
 

@@ -23,6 +23,7 @@ from restok_cli.commands.options import (
     ResultAsJson,
     VggWeights,
     check_models,
+    check_reference,
     check_split,
     check_there,
     features_folder,
@@ -276,7 +277,8 @@ def evaluate(
         requests = of_each(request, samples)
     elif limits or is_given(context, "samples"):
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    check_models(measuring.model)
+    check_models("any", measuring.model)
+    check_reference(request.reference, seeing.cache, seeing.no_cache)
     check_there(FORMS, *([making.make_reference] if making.make_reference else samples))
     check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)

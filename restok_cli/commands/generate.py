@@ -18,9 +18,11 @@ from restok_cli.commands.options import (
     OwnTokenizer,
     Seed,
     Steps,
+    check_drawing,
     check_json,
     check_models,
     check_resume,
+    check_there,
     is_given,
 )
 from restok_cli.errors import UsageError
@@ -207,20 +209,25 @@ def generate(
     check_json(as_json, placing.output)
     if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
-    check_models(model, tokenizer)
+    check_models("tokenizer", tokenizer)
+    check_drawing(model, asked.class_, asked.steps)
+    check_there("an image file", asked.like, option="--like ")
     given = sampling.given(context)
     from restok_cli.inference.sampling_options import default_preset, sampling_options
 
     drawn_by = sampling_options(given, sampling.preset or default_preset(model))
 
-    from restok_cli.inference.coding import Computation
-    from restok_cli.inference.generate import GenerateOptions, generate_outputs
-    from restok_cli.inference.generate_destination import MAX_GRID, Destination
-    from restok_cli.inference.mixing import Like
+    from restok_cli.inference.generate_destination import MAX_GRID, Destination, check_destination
 
     to, count = Destination(**vars(placing)), asked.count
     if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
         to = to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
+    check_destination(to, count, [path for path in (model, tokenizer, asked.like) if path])
+
+    from restok_cli.inference.coding import Computation
+    from restok_cli.inference.generate import GenerateOptions, generate_outputs
+    from restok_cli.inference.mixing import Like
+
     options = GenerateOptions(
         *(asked.class_, count, asked.seed, asked.steps, given, Computation(**vars(computing))),
         *("auto" if compile_ == "auto" else compile_ == "on", num_processes),

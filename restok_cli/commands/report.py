@@ -46,9 +46,12 @@ def report(
       restok report runs/tokenizer --watch
       restok report runs/a runs/b --metrics a.json --metrics b.json -o ab.html
     """
-    from restok_cli.reports.html import is_report, write_report
+    from restok_cli.reports.report_inputs import check_runs, is_report
 
+    check_runs(runs)
     check_output_file("-o", output, ".html", overwrite or is_report(output), *(metrics or []))
+    from restok_cli.reports.html import write_report
+
     write = partial(write_report, runs, metrics or [], output, WATCH_SECONDS if watch else None)
     unfinished = write()
     print(output, flush=True)

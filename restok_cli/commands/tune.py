@@ -20,7 +20,9 @@ from restok_cli.commands.options import (
     Seed,
     Steps,
     VggWeights,
+    check_drawing,
     check_models,
+    check_reference,
     check_resume,
     check_split,
     is_given,
@@ -180,12 +182,17 @@ def tune(
       restok generate --model runs/har --preset tuned/preset.yaml
     """
     check_resume(resume, overwrite)
-    check_models(model, tokenizer)
+    check_models("tokenizer", tokenizer)
+    check_drawing(model, drawing.class_, drawing.steps)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
+    check_reference(scoring.reference, scoring.cache)
     check_split(context, scoring.reference)
-    from restok_cli.inference.tune_search import read_space
+    from restok_cli.inference.tune_result import check_folder
+    from restok_cli.inference.tune_search import check_request, read_space
 
+    check_request(scoring.metric, scoring.reference, drawing.first, drawing.images)
+    check_folder(output, resume, overwrite, [path for path in (model, tokenizer) if path])
     values = read_space(space, try_ or [])
 
     from restok_cli.inference.coding import Computation
