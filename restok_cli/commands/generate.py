@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,9 @@ from restok_cli.commands.options import (
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
+
+if TYPE_CHECKING:
+    from restok_cli.inference.generate_destination import Destination
 
 DEFAULTS = SamplingOptions()
 
@@ -169,6 +172,15 @@ class Placing:
     resume: GoOn = False
     overwrite: Overwrite = False
 
+    def destination(self, context: typer.Context, count: int) -> "Destination":
+        """With a grid beside the folder where nobody said where to write, and `count` images fit on one."""
+        from restok_cli.inference.generate_destination import MAX_GRID, Destination
+
+        to = Destination(**vars(self))
+        if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
+            return to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
+        return to
+
 
 @grouped
 def generate(
@@ -217,11 +229,9 @@ def generate(
 
     drawn_by = sampling_options(given, sampling.preset or default_preset(model))
 
-    from restok_cli.inference.generate_destination import MAX_GRID, Destination, check_destination
+    from restok_cli.inference.generate_destination import check_destination
 
-    to, count = Destination(**vars(placing)), asked.count
-    if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
-        to = to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
+    to, count = placing.destination(context, asked.count), asked.count
     check_destination(to, count, [path for path in (model, tokenizer, asked.like) if path])
 
     from restok_cli.inference.coding import Computation

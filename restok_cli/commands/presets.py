@@ -47,7 +47,7 @@ def presets(
 
     kinds: list[RunKind] = [kind] if kind else list(RUN_CONFIGS)
     known: list[tuple[RunKind, str]] = [(each, name) for each in kinds for name in preset_names(each)]
-    wanted = [(each, name) for each, name in known if preset in (None, name)]
+    wanted = [row for row in known if preset in (None, row[1])]
     if not wanted:
         where = f" of train-{kind}" if kind else ""
         meant = did_you_mean(str(preset), {name for _, name in known})

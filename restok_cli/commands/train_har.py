@@ -55,12 +55,7 @@ def train_har(
     opened = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes) if images else open_codes(data)
     opened.split("train")
     folder = open_tokenizer(tokenizer)
-    if (image_size := launch.image_size) not in (None, folder.config.image_size):
-        raise UsageError(
-            f"--image-size {image_size}: the tokenizer {tokenizer} is for images of "
-            f"{options.ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a "
-            f"tokenizer first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
-        )
+    _check_image_size(launch.image_size, tokenizer, folder.config.image_size)
     given = open_har(launch.init) if launch.init is not None else None
 
     from restok_cli.accelerator import Sharding
@@ -93,3 +88,13 @@ def train_har(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
     runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)
+
+
+def _check_image_size(stated: options.ImageSize | None, tokenizer: Path, needed: tuple[int, int]) -> None:
+    """Raises UsageError where --image-size is not that of the tokenizer, (height, width), which a generator has too."""
+    if stated not in (None, needed):
+        raise UsageError(
+            f"--image-size {stated}: the tokenizer {tokenizer} is for images of {options.ImageSize(*needed)}, and so is"
+            " its generator; leave it out, or train a tokenizer first: restok train-tokenizer … --image-size"
+            f" {stated} --init {tokenizer}"
+        )

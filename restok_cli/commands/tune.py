@@ -186,8 +186,6 @@ def tune(
     check_drawing(model, drawing.class_, drawing.steps)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
-    check_reference(scoring.reference, scoring.cache)
-    check_split(context, scoring.reference)
     from restok_cli.inference.tune_result import check_folder
     from restok_cli.inference.tune_search import check_request, read_space
 
@@ -232,7 +230,12 @@ def report(tuning: "Tuning", output: Path, plot: Path | None, as_json: bool) -> 
 
 
 def _with_default_reference(scoring: Scoring, context: typer.Context, model: Path) -> Scoring:
-    """Compare what the sample model draws, where nothing else was named, with the emoji that it was trained on."""
+    """Compare what the sample model draws, where nothing else was named, with the emoji that it was trained on.
+
+    Raises UsageError where what is named is not there.
+    """
+    check_reference(scoring.reference, scoring.cache)
+    check_split(context, scoring.reference)
     if scoring.reference is not None or not METRICS[scoring.metric].against or model != SAMPLE_MODEL:
         return scoring
     note("compared with the emoji that the sample model was trained on")
