@@ -107,6 +107,9 @@ def test_help_has_each_option_and_example_whole_in_a_narrow_terminal(restok, mon
         shown = [parameter for parameter in found.params if not getattr(parameter, "hidden", False)]
         options = {name for parameter in shown for name in parameter.opts if name.startswith("-")}
         assert options <= set(re.findall(r"--?[a-zA-Z][a-z-]*(?!…)", text))
+        assert "\\[" not in text  # by which Rich is told that a bracket begins no style
+        helps = [parameter.help or "" for parameter in shown if hasattr(parameter, "help")]
+        assert not re.findall(r"(?<!\\)\[[a-z]", " ".join(helps)), "Rich takes it for a style, and shows nothing"
         if not hasattr(found, "commands"):
             examples = re.findall(r"^ +(restok .+)$", found.help, re.MULTILINE)
             assert re.findall(r"^ {4}(restok .+)$", text, re.MULTILINE) == examples

@@ -17,7 +17,7 @@ DECODED_FOLDER = Path("decoded")
 CodesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="CODES…",
+        metavar="CODES",
         help="What encode or generate --codes wrote: .npz, .safetensors or .jsonl files, or - (lines on stdin).",
         show_default=False,
     ),

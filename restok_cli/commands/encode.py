@@ -24,7 +24,7 @@ def encode(
     no_crop: options.NoCrop = False,
     max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
-    overwrite: options.OverwriteFile = False,
+    overwrite: options.Overwrite = False,
     num_processes: options.NumProcesses = 1,
     computing: options.Computing,
     as_json: options.AsJson = False,

@@ -12,7 +12,7 @@ from restok_cli.commands.options import (
     IMAGE_FOLDER,
     Device,
     NumProcesses,
-    OverwriteFile,
+    Overwrite,
     ResultAsJson,
     check_models,
     check_reference,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Samples = Annotated[
     list[str],
     typer.Argument(
-        metavar="SAMPLES…",
+        metavar="SAMPLES",
         help=f"{FORMS[0].upper()}{FORMS[1:]}. Several are runs of one method with other seeds: their mean and spread.",
     ),
 ]
@@ -77,7 +77,7 @@ def evaluate(
     runs: Runs = False,
     making: MakingReference,
     num_processes: NumProcesses = 1,
-    overwrite: OverwriteFile = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:

@@ -69,19 +69,25 @@ SamplingPreset = Annotated[
         " restok, where it is the default; or a file of these options, such as `restok tune` writes.",
     ),
 ]
-CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
+CfgScale = Annotated[
+    float, typer.Option(min=0, help="Strength of classifier-free guidance towards the class; 1 = none.")
+]
 CfgSchedule = Annotated[
     GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
-CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
-CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
+CfgStart = Annotated[
+    float, typer.Option(min=0, max=1, help="Where step and rectangular begin: 0 is the first step, 1 the last.")
+]
+CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends, likewise.")]
 CfgPeak = Annotated[
-    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
+    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant reach their scale, likewise.")
 ]
 Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
-TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
+TopP = Annotated[
+    float, typer.Option(min=0, max=1, help="Draw from the likeliest codes, whose probabilities reach P; 1 = all.")
+]
 Grid = Annotated[
     Path | None,
     typer.Option(
@@ -104,7 +110,7 @@ LikeImage = Annotated[
     ),
 ]
 Keep = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="How many codes of --like to keep: of few, its layout alone.")
+    int | None, typer.Option(min=1, metavar="N", help="How many codes of --like to keep; few keep its layout alone.")
 ]
 Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")]
 OnlyCodes = Annotated[

@@ -53,7 +53,7 @@ NetworkNames = Annotated[
     typer.Option(
         metavar="NETWORK",
         help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
-        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
+        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid\\[dinov2].",
     ),
 ]
 TimmWeights = Annotated[
@@ -62,7 +62,7 @@ TimmWeights = Annotated[
         metavar="FILE",
         exists=True,
         dir_okay=False,
-        help="Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
+        help="Weights of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
     ),
 ]
 AnyModel = Annotated[

@@ -129,7 +129,7 @@ def verify(
         list[Path],
         typer.Argument(
             parser=parse_model,
-            metavar="M…",
+            metavar="M",
             help="Model folders, runs, hf:owner/name, sample or photo.",
             show_default=False,
         ),

@@ -106,7 +106,7 @@ RunOutput = Annotated[
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGES…",
+        metavar="IMAGES",
         help="Image files, folders of them, one data set, or - (a tar stream on stdin).",
         show_default=False,
     ),
@@ -162,7 +162,7 @@ ImageSizeOption = Annotated[
         "--image-size",
         parser=parse_image_size,
         metavar="N|WxH",
-        help="Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset's.",
+        help="Pixels of an image: 128, or 128x96 (width x height). Default: the preset's, or those of --tokenizer.",
     ),
 ]
 Seed = Annotated[
@@ -214,8 +214,7 @@ SkipPreflight = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
-OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it is there already.")]
 Device = Annotated[
     str,
     typer.Option(
@@ -242,15 +241,18 @@ AnySplit = Annotated[
 ]
 InceptionWeights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
+    typer.Option(
+        metavar="FILE", exists=True, dir_okay=False, help="Weights of Inception. Default: torch's cache, or download."
+    ),
 ]
 VggWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Weights of VGG-16, for lpips and vgg16."),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
+        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME or ~/.cache."
     ),
 ]
 OwnTokenizer = Annotated[

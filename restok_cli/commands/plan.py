@@ -47,7 +47,9 @@ Gpu = Annotated[
     typer.Option(help="The card to plan for; cpu: this machine's, whose rates are measured now."),
 ]
 Cards = Annotated[int, typer.Option("--num-processes", min=1, metavar="N", help="Cards that share the work.")]
-Price = Annotated[float | None, typer.Option(min=0, metavar="X", help="Price of a card and hour.")]
+Price = Annotated[
+    float | None, typer.Option(min=0, metavar="X", help="Price of one card for an hour, in any currency.")
+]
 Fit = Annotated[
     float | None,
     typer.Option(

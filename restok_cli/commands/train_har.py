@@ -19,7 +19,7 @@ TokenizerOption = Annotated[
     typer.Option(
         parser=options.parse_model,
         metavar="M",
-        help="A tokenizer: a run of train-tokenizer, its model folder, sample or photo.",
+        help="A tokenizer: a run of train-tokenizer, a model folder, hf:owner/name, sample or photo.",
     ),
 ]
 

@@ -73,7 +73,7 @@ Network = Annotated[
     ),
 ]
 TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Weights of dinov2, clip or timm:NAME.")
 ]
 SpaceFile = Annotated[
     Path | None,
@@ -85,7 +85,8 @@ Tries = Annotated[
         "--try",
         metavar="NAME=V,V",
         help="Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k or top_p; may"
-        " be repeated. Default: a grid of them all. Where a space is given, what it does not name stays as it is.",
+        " be repeated. What neither this nor --space names stays as it is. Default: a grid of guidance, temperature,"
+        " top_p and top_k.",
     ),
 ]
 Classes = Annotated[

@@ -148,12 +148,7 @@ app.command()(codes)
 
 @app.command()
 def verify(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
-        ),
-    ],
+    data: options.DataArgument,
     jobs: options.Jobs = None,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     as_json: options.LinesAsJson = False,
