@@ -586,7 +586,7 @@ _restok_at() {  # what the command $1 has; the kinds of its arguments, others th
             options=(
                 --json --help -h
             )
-            arguments=() others=files
+            arguments=() others=models
             ;;
         'restok models convert')
             commands=()
@@ -760,9 +760,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
             ;;
         'restok train-tokenizer')
             case $2 in
-                --output | -o) kind=nothing pending=1 ;;
+                --output | -o) kind=folders pending=1 ;;
                 --preset) kind='tokenizer presets' pending=1 ;;
-                --config) kind=nothing pending=1 ;;
+                --config) kind=files pending=1 ;;
                 --set) kind='tokenizer settings' pending=1 ;;
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
@@ -779,9 +779,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
         'restok train-har')
             case $2 in
                 --tokenizer) kind=models pending=1 ;;
-                --output | -o) kind=nothing pending=1 ;;
+                --output | -o) kind=folders pending=1 ;;
                 --preset) kind='har presets' pending=1 ;;
-                --config) kind=nothing pending=1 ;;
+                --config) kind=files pending=1 ;;
                 --set) kind='har settings' pending=1 ;;
                 --max-steps) kind=nothing pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
@@ -817,7 +817,7 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --steps) kind=nothing pending=1 ;;
                 --count) kind=nothing pending=1 ;;
                 --class) kind=classes pending=1 ;;
-                --like) kind=nothing pending=1 ;;
+                --like) kind=files pending=1 ;;
                 --keep) kind=nothing pending=1 ;;
                 --seed) kind=nothing pending=1 ;;
                 --preset) kind='ways to draw' pending=1 ;;
@@ -830,9 +830,9 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --top-k) kind=nothing pending=1 ;;
                 --top-p) kind=nothing pending=1 ;;
                 --tokenizer) kind=models pending=1 ;;
-                --output | -o) kind=nothing pending=1 ;;
-                --grid) kind=nothing pending=1 ;;
-                --ladder) kind=nothing pending=1 ;;
+                --output | -o) kind=files pending=1 ;;
+                --grid) kind=files pending=1 ;;
+                --ladder) kind=files pending=1 ;;
                 --num-processes) kind=auto pending=1 ;;
                 --compile) kind='auto|on|off' pending=1 ;;
                 --batch-size) kind=auto pending=1 ;;
@@ -880,10 +880,10 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --perturb) kind=nothing pending=1 ;;
                 --nearest) kind=nothing pending=1 ;;
                 --features) kind=networks pending=1 ;;
-                --inception-weights) kind=nothing pending=1 ;;
-                --vgg-weights) kind=nothing pending=1 ;;
-                --timm-weights) kind=nothing pending=1 ;;
-                --cache) kind=nothing pending=1 ;;
+                --inception-weights) kind=files pending=1 ;;
+                --vgg-weights) kind=files pending=1 ;;
+                --timm-weights) kind=files pending=1 ;;
+                --cache) kind=folders pending=1 ;;
                 --batch-size) kind=nothing pending=1 ;;
                 --plot) kind=files pending=1 ;;
                 --fail-under) kind=limits pending=1 ;;
@@ -914,10 +914,10 @@ _restok_option() {  # what the option $2 of the command $1 takes: its kind, and 
                 --reference) kind=pictures pending=1 ;;
                 --split) kind='validation|train|all' pending=1 ;;
                 --features) kind=networks pending=1 ;;
-                --inception-weights) kind=nothing pending=1 ;;
-                --vgg-weights) kind=nothing pending=1 ;;
-                --timm-weights) kind=nothing pending=1 ;;
-                --cache) kind=nothing pending=1 ;;
+                --inception-weights) kind=files pending=1 ;;
+                --vgg-weights) kind=files pending=1 ;;
+                --timm-weights) kind=files pending=1 ;;
+                --cache) kind=folders pending=1 ;;
                 --space) kind=files pending=1 ;;
                 --try) kind='options to try' pending=1 ;;
                 --first) kind=nothing pending=1 ;;

@@ -602,15 +602,15 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
-            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
-            '--config' = @{ Kind = 'nothing'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'tokenizer settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image: 128, or 128x96 (width x height). Default: the preset''s, or those …' }
             '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo' }
             '--early-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'End after N validations in a row without a better one; the best is kept' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
@@ -620,7 +620,7 @@ $global:restokCommands = @{
             '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'Try a step of everything, print what the run will take, and train nothing' }
             '--skip-preflight' = @{ Kind = 'nothing'; Count = 0; Help = 'Start at once, without trying a step of everything first' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on exactly where the run in RUN stopped' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -632,16 +632,16 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, its model folder, sample or photo' }
-            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
-            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'The folder of the run' }
+            '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'A tokenizer: a run of train-tokenizer, a model folder, hf:owner/name, sample or photo' }
+            '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
+            '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder of the run' }
             '--preset' = @{ Kind = 'har presets'; Count = 1; Help = 'What to build and how to train it; `restok models` lists them. Default: sample, or the …' }
-            '--config' = @{ Kind = 'nothing'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
+            '--config' = @{ Kind = 'files'; Count = 1; Help = 'Settings over the preset''s: YAML, or a run whose settings to take' }
             '--set' = @{ Kind = 'har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--max-steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Optimizer steps of the whole run. Default: the preset''s' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random. Default: the preset''s' }
-            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image: 128, or 128x96 (width x height). Default: the preset''s, or those …' }
             '--init' = @{ Kind = 'models'; Count = 1; Help = 'Start from the weights of this model: a folder, a run, hf:owner/name, sample or photo' }
             '--early-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'End after N validations in a row without a better one; the best is kept' }
             '--stop-at' = @{ Kind = 'nothing'; Count = 1; Help = 'Save and end after this step, as if interrupted; --resume goes on' }
@@ -651,7 +651,7 @@ $global:restokCommands = @{
             '--dry-run' = @{ Kind = 'nothing'; Count = 0; Help = 'Try a step of everything, print what the run will take, and train nothing' }
             '--skip-preflight' = @{ Kind = 'nothing'; Count = 0; Help = 'Start at once, without trying a step of everything first' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on exactly where the run in RUN stopped' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -673,7 +673,7 @@ $global:restokCommands = @{
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG: images beside what is made of them' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'The same with every level, and what each adds' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -694,28 +694,28 @@ $global:restokCommands = @{
             '--steps' = @{ Kind = 'nothing'; Count = 1; Help = 'Sampling steps; fewer than all stop at a coarser level. Default: all' }
             '--count' = @{ Kind = 'nothing'; Count = 1; Help = 'How many images' }
             '--class' = @{ Kind = 'classes'; Count = 1; Help = 'A class by name, number or synset, all, or random; may be repeated. Default: all in …' }
-            '--like' = @{ Kind = 'nothing'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
-            '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of --like to keep: of few, its layout alone' }
+            '--like' = @{ Kind = 'files'; Count = 1; Help = 'Keep the first codes of this image and draw the rest; --keep says how many' }
+            '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of --like to keep; few keep its layout alone' }
             '--seed' = @{ Kind = 'nothing'; Count = 1; Help = 'Decides everything random: the same seed gives the same result' }
             '--preset' = @{ Kind = 'ways to draw'; Count = 1; Help = 'paper, its guidance (3.75, step from 0.25, top-p 0.95); sample, what suits the model …' }
-            '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Classifier-free guidance; 1 = none' }
+            '--cfg-scale' = @{ Kind = 'nothing'; Count = 1; Help = 'Strength of classifier-free guidance towards the class; 1 = none' }
             '--cfg-schedule' = @{ Kind = 'constant|linear|linear-reversed|linear-constant|triangular|rectangular|step|cosine|cosine-reversed'; Count = 1; Help = 'How guidance goes from 1 to its scale, or back, over the steps' }
-            '--cfg-start' = @{ Kind = 'nothing'; Count = 1; Help = 'Where step and rectangular begin' }
-            '--cfg-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'Where rectangular ends' }
-            '--cfg-peak' = @{ Kind = 'nothing'; Count = 1; Help = 'Where triangular and linear-constant are at their scale' }
+            '--cfg-start' = @{ Kind = 'nothing'; Count = 1; Help = 'Where step and rectangular begin: 0 is the first step, 1 the last' }
+            '--cfg-stop' = @{ Kind = 'nothing'; Count = 1; Help = 'Where rectangular ends, likewise' }
+            '--cfg-peak' = @{ Kind = 'nothing'; Count = 1; Help = 'Where triangular and linear-constant reach their scale, likewise' }
             '--temperature' = @{ Kind = 'nothing'; Count = 1; Help = 'Below 1: safer, 0: always the likeliest code' }
             '--greedy' = @{ Kind = 'nothing'; Count = 0; Help = 'Always the likeliest code: --temperature 0' }
             '--top-k' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the K likeliest codes; 0 = all' }
-            '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes that reach P' }
+            '--top-p' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw from the likeliest codes, whose probabilities reach P; 1 = all' }
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'Decode with this copy of the generator''s tokenizer' }
-            '--output' = @{ Kind = 'nothing'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
-            '-o' = @{ Kind = 'nothing'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
-            '--grid' = @{ Kind = 'nothing'; Count = 1; Help = 'Also write all images as one captioned PNG' }
-            '--ladder' = @{ Kind = 'nothing'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …' }
+            '--output' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
+            '-o' = @{ Kind = 'files'; Count = 1; Help = 'A folder for PNG files, a .png for one image, an .npz, or - (a tar stream)' }
+            '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write all images as one captioned PNG' }
+            '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; with --like, of ever more …' }
             '--shards' = @{ Kind = 'nothing'; Count = 0; Help = 'Make OUT a data set of tar shards, as prepare does' }
             '--codes' = @{ Kind = 'nothing'; Count = 0; Help = 'Only draw codes, to an .npz, .safetensors or .jsonl file, or - (lines)' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Go on where this command stopped; a higher --count draws more beside what is there' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--compile' = @{ Kind = 'auto|on|off'; Count = 1; Help = 'Compile the models first, for thousands of images; auto: on a GPU where the compiler …' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
@@ -740,7 +740,7 @@ $global:restokCommands = @{
             '--no-crop' = @{ Kind = 'nothing'; Count = 0; Help = 'Take images as they are; another size than the model''s is refused' }
             '--max-decoded-pixels' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of more pixels than this are left out, since they may fill all memory. Default: …' }
             '--max-member-bytes' = @{ Kind = 'nothing'; Count = 1; Help = 'Image files, and files in tars, of more bytes than this are left out unread. Default: …' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -765,7 +765,7 @@ $global:restokCommands = @{
             '--keep' = @{ Kind = 'nothing'; Count = 1; Help = 'How many codes of A --mix takes' }
             '--grid' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 64' }
             '--ladder' = @{ Kind = 'files'; Count = 1; Help = 'Also write a PNG of the first 8 growing level by level; of --mix, with ever more codes …' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
@@ -793,10 +793,10 @@ $global:restokCommands = @{
             '--nearest' = @{ Kind = 'nothing'; Count = 1; Help = 'With --perturb: δ, of how many codewords nearest to a code one replaces it' }
             '--per-image' = @{ Kind = 'nothing'; Count = 0; Help = 'With --json: also each image''s value (psnr, …); --compare then goes by pairs' }
             '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metrics of features: inception (the default), dinov2, clip, vgg16, …' }
-            '--inception-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
-            '--vgg-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
-            '--timm-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their …' }
-            '--cache' = @{ Kind = 'nothing'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of Inception. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of VGG-16, for lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of dinov2, clip or timm:NAME; of several networks, repeated in the order of …' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME or ~/.cache' }
             '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'With --num-codes: draw metric against codes (PNG, PDF, SVG)' }
@@ -808,7 +808,7 @@ $global:restokCommands = @{
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'With --make-reference: an .npz, or a name for the cache' }
             '--reference-images' = @{ Kind = 'nothing'; Count = 1; Help = 'With --make-reference: images to keep, for precision, recall and kid' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object with the protocol instead of a table' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -826,7 +826,7 @@ $global:restokCommands = @{
             '--tokenizer' = @{ Kind = 'models'; Count = 1; Help = 'The tokenizer of a generator that has none with it' }
             '--l2' = @{ Kind = 'auto'; Count = 1; Help = 'Strength of the regression''s regularisation; auto: chosen by a fifth of the training …' }
             '--neighbours' = @{ Kind = 'nothing'; Count = 1; Help = 'Nearest training images that vote' }
-            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME or ~/.cache' }
             '--no-cache' = @{ Kind = 'nothing'; Count = 0; Help = 'Neither look features up nor keep them' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images held at a time; changes speed and memory, not results' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
@@ -846,10 +846,10 @@ $global:restokCommands = @{
             '--reference' = @{ Kind = 'pictures'; Count = 1; Help = 'What to compare with, as evaluate takes it. Default for the sample model: the emoji it …' }
             '--split' = @{ Kind = 'validation|train|all'; Count = 1; Help = 'The split to take where a data set is given' }
             '--features' = @{ Kind = 'networks'; Count = 1; Help = 'Behind the metric: inception, dinov2, clip, vgg16, timm:NAME, or random, for smoke …' }
-            '--inception-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Inception''s. Default: torch''s cache, or download' }
-            '--vgg-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'VGG-16''s, of lpips and vgg16' }
-            '--timm-weights' = @{ Kind = 'nothing'; Count = 1; Help = 'Of dinov2, clip or timm:NAME' }
-            '--cache' = @{ Kind = 'nothing'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache' }
+            '--inception-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of Inception. Default: torch''s cache, or download' }
+            '--vgg-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of VGG-16, for lpips and vgg16' }
+            '--timm-weights' = @{ Kind = 'files'; Count = 1; Help = 'Weights of dinov2, clip or timm:NAME' }
+            '--cache' = @{ Kind = 'folders'; Count = 1; Help = 'Where features and references are kept. Default: restok in $XDG_CACHE_HOME or ~/.cache' }
             '--space' = @{ Kind = 'files'; Count = 1; Help = 'YAML of the values to try, such as `cfg_scale: [1, 1.5, 2]`' }
             '--try' = @{ Kind = 'options to try'; Count = 1; Help = 'Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, …' }
             '--first' = @{ Kind = 'nothing'; Count = 1; Help = 'Images of each candidate at first' }
@@ -863,7 +863,7 @@ $global:restokCommands = @{
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'Draw the metric against the Inception Score (PNG, PDF, SVG)' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Processes that share the work; auto: one per GPU' }
             '--resume' = @{ Kind = 'nothing'; Count = 0; Help = 'Take what DIR holds, also for other values, metrics, references, more images' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time; auto: what the device holds' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--dtype' = @{ Kind = 'auto|float32|bf16'; Count = 1; Help = 'Precision of the model; auto: bf16 on a GPU, float32 on a CPU (some are faster in bf16)' }
@@ -882,7 +882,7 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'files'; Count = 1; Help = 'The PNG to make' }
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'The PNG to make' }
             '--metric' = @{ Kind = 'nothing'; Count = 1; Help = 'Draw this one, such as validation_psnr; repeatable' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -897,7 +897,7 @@ $global:restokCommands = @{
             '-o' = @{ Kind = 'files'; Count = 1; Help = 'The HTML file to make' }
             '--metrics' = @{ Kind = 'files'; Count = 1; Help = 'What `restok evaluate … --json > FILE` wrote, beside those in the runs; repeatable' }
             '--watch' = @{ Kind = 'nothing'; Count = 0; Help = 'Make it anew every 30 s until the runs end; a browser follows by itself' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output file where it is there already' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -911,7 +911,7 @@ $global:restokCommands = @{
             '--output' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for all that is made' }
             '-o' = @{ Kind = 'folders'; Count = 1; Help = 'The folder for all that is made' }
             '--quick' = @{ Kind = 'nothing'; Count = 0; Help = 'A few steps, in one to two minutes: only to see that everything works' }
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -924,14 +924,14 @@ $global:restokCommands = @{
         Options = [ordered]@{
             '--model' = @{ Kind = 'models'; Count = 1; Help = 'A model: a generator with its tokenizer, or a tokenizer. Default: random weights of …' }
             '--preset' = @{ Kind = 'tokenizer presets'; Count = 1; Help = 'The preset of the tokenizer, with random weights' }
-            '--har' = @{ Kind = 'har presets'; Count = 1; Help = 'The preset of the generator' }
+            '--har' = @{ Kind = 'har presets'; Count = 1; Help = 'The preset of the generator, with random weights' }
             '--what' = @{ Kind = 'parts'; Count = 1; Help = 'Some of encode,decode,generate,ar,train,loading,inception' }
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images at a time' }
             '--runs' = @{ Kind = 'nothing'; Count = 1; Help = 'Runs of each, after one to warm up' }
-            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Also compiled, which takes a while' }
+            '--compile' = @{ Kind = 'nothing'; Count = 0; Help = 'Also measure compiled models, which takes a while' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
-            '--markdown' = @{ Kind = 'nothing'; Count = 0; Help = 'Print a Markdown table' }
+            '--markdown' = @{ Kind = 'nothing'; Count = 0; Help = 'Print a Markdown table instead of lines' }
             '--plot' = @{ Kind = 'files'; Count = 1; Help = 'Also draw bars: .png, .svg or .pdf' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -1001,13 +1001,13 @@ $global:restokCommands = @{
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
         Arguments = @()
-        Others = 'files'
+        Others = 'models'
     }
     'restok models convert' = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -1018,7 +1018,7 @@ $global:restokCommands = @{
         Commands = [ordered]@{
         }
         Options = [ordered]@{
-            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace what the output folder already holds' }
+            '--overwrite' = @{ Kind = 'nothing'; Count = 0; Help = 'Replace the output where it is there already' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -1075,7 +1075,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'What to train' }
-            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset''s' }
+            '--image-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels of an image: 128, or 128x96 (width x height). Default: the preset''s, or those …' }
             '--minutes' = @{ Kind = 'nothing'; Count = 1; Help = 'How long the training may take' }
             '--memory' = @{ Kind = 'nothing'; Count = 1; Help = 'How much it may take. Default: all of the device''s' }
             '--device' = @{ Kind = 'devices'; Count = 1; Help = 'auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps' }
@@ -1092,7 +1092,7 @@ $global:restokCommands = @{
         Options = [ordered]@{
             '--set' = @{ Kind = 'tokenizer and har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -1104,7 +1104,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -1158,7 +1158,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Cards that share the work' }
-            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of one card for an hour, in any currency' }
             '--fit' = @{ Kind = 'nothing'; Count = 1; Help = 'Find settings for a card of this memory, such as 24GB or 80GiB' }
             '--choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
             '--no-choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
@@ -1180,7 +1180,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'nothing'; Count = 1; Help = 'Images per step. Default: the preset''s' }
             '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
             '--num-processes' = @{ Kind = 'auto'; Count = 1; Help = 'Cards that share the work' }
-            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of one card for an hour, in any currency' }
             '--fit' = @{ Kind = 'nothing'; Count = 1; Help = 'Find settings for a card of this memory, such as 24GB or 80GiB' }
             '--choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
             '--no-choices' = @{ Kind = 'nothing'; Count = 0; Help = 'Also count what other settings would change' }
@@ -1201,7 +1201,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
             '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model' }
             '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
-            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of one card for an hour, in any currency' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -1218,7 +1218,7 @@ $global:restokCommands = @{
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
             '--dtype' = @{ Kind = 'float32|bf16'; Count = 1; Help = 'Precision of the model' }
             '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
-            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of one card for an hour, in any currency' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
@@ -1234,7 +1234,7 @@ $global:restokCommands = @{
             '--size' = @{ Kind = 'nothing'; Count = 1; Help = 'Pixels along each side of an image' }
             '--batch-size' = @{ Kind = 'auto'; Count = 1; Help = 'Images at a time' }
             '--gpu' = @{ Kind = 'h100|h200|a100|l40s|4090|3090|mi300x|cpu'; Count = 1; Help = 'The card to plan for; cpu: this machine''s, whose rates are measured now' }
-            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of a card and hour' }
+            '--price-per-hour' = @{ Kind = 'nothing'; Count = 1; Help = 'Price of one card for an hour, in any currency' }
             '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }

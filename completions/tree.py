@@ -4,7 +4,6 @@ Read from the commands themselves; where the code knows more of a value than its
 `values_of` says where it stands.
 """
 
-import inspect
 import re
 import textwrap
 import typing
@@ -18,8 +17,8 @@ from restok_cli.commands.bench import WHAT
 from restok_cli.commands.models import HUB_MODELS
 from restok_cli.data.shards.layout import SAMPLE_FOLDER, read_manifest
 from restok_cli.data.sources.imagenet import read_classes
-from restok_cli.devices import DEVICE_TYPES
 from restok_cli.inference.sampling_options import PRESETS
+from restok_cli.machine import DEVICE_TYPES
 from restok_cli.metrics.networks.backbones import NETWORKS
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.config import Config, section_of
@@ -29,7 +28,7 @@ from restok_cli.settings.training import RUN_CONFIGS
 from restok_cli.training.run_folder.trackers import NAMES as TRACKERS
 
 PROGRAM = "restok"
-FOLDERS = {"DIR", "M", "RUN", "RUN...", "RUN…"}  # metavars of paths that are folders; others may be files
+FOLDERS = {"DIR", "M", "RUN"}  # metavars of paths that are folders; others may be files
 MAX_HELP = 88  # characters of a description
 WIDTH = 120  # of a line in the scripts
 
@@ -98,11 +97,11 @@ def all_values(tree: Command) -> list[Values]:
 
 def _read(command, context: typer.Context, path: tuple[str, ...]) -> Command:
     options, arguments = [], []
-    types = typing.get_type_hints(inspect.unwrap(command.callback)) if command.callback else {}
+    types = {"help": bool} | (typing.get_type_hints(command.callback) if command.callback else {})
     for parameter in command.get_params(context):
         if parameter.hidden:
             continue
-        values = values_of(path, parameter, types.get(parameter.name, bool), context)
+        values = values_of(path, parameter, types[parameter.name], context)
         if parameter.param_type_name == "argument":
             arguments.append(Argument(parameter.metavar or parameter.name, values, parameter.nargs == -1))
             continue
@@ -196,9 +195,9 @@ def values_of(path: tuple[str, ...], parameter, annotation: object, context: typ
             return Values("data", ("sample",), "folders")
         case _, _, "CONFIG":
             return Values("configs", tuple(sorted({n for kind in RUN_CONFIGS for n in preset_names(kind)})), "files")
-        case _, _, "IMAGES…" | "SAMPLES…" | "REF" | "[PATH…]":
+        case _, _, "IMAGES" | "SAMPLES" | "REF" | "PATH":
             return Values("pictures", ("sample",), "files")
-        case _, _, "CODES…" | "SHARDS":
+        case _, _, "CODES" | "SHARDS":
             return FILES
     types = set(_plain_types(annotation))
     if Path in types:

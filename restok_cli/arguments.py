@@ -13,9 +13,10 @@ from torch import Tensor
 
 from restok_cli.data.image_files import center_crop, read_image, to_rgb
 from restok_cli.data.images import to_tensor
-from restok_cli.devices import DEVICE_TYPES, tf32
+from restok_cli.devices import tf32
 from restok_cli.errors import RestokError, UsageError
 from restok_cli.files import parse_model
+from restok_cli.machine import DEVICE_TYPES
 from restok_cli.room import is_out_of_memory
 from restok_cli.threads import Together
 

@@ -81,7 +81,10 @@ class Command(TyperCommand):
         """Below NARROW columns by Click: Rich's tables cut the names of options there."""
         if shutil.get_terminal_size().columns < NARROW:
             self.rich_markup_mode = None
-            self.help = re.sub(r"\n\n(?= )", "\n\n\b\n", self.help or "")  # whose examples Click would join
+            self.help = re.sub(r"\n\n(?= )", "\n\n\b\n", _without_escapes(self.help))  # whose examples Click would join
+            for parameter in self.params:
+                if isinstance(parameter, TyperOption):
+                    parameter.help = _without_escapes(parameter.help)
         super().format_help(context, formatter)
 
     def parse_args(self, context: typer.Context, arguments: list[str]) -> list[str]:
@@ -108,6 +111,11 @@ class Command(TyperCommand):
             if not is_out_of_memory(error):
                 raise
             raise RestokError(f"out of memory; {spare_memory(context.params)}") from error
+
+
+def _without_escapes(text: str | None) -> str:
+    """A text that is written for Rich, where [word] would be a style, as Click is to show it."""
+    return (text or "").replace("\\[", "[")
 
 
 app = typer.Typer(

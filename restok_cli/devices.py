@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from restok_cli.errors import UsageError
+from restok_cli.machine import check_device_name
 
 # Any, as torch's types do not know what their modules hold
 CUDNN: Any = torch.backends.cudnn
@@ -16,7 +17,6 @@ CUBLAS = torch.backends.cuda.matmul
 # Torch's new names for what float32 may be rounded to, first those that count where a later one is not set.
 PRECISIONS: tuple[Any, ...] = (torch.backends, CUDNN)
 PRECISIONS += (CUDNN.conv, CUDNN.rnn, CUBLAS, ONEDNN.conv, ONEDNN.rnn, ONEDNN.matmul)
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -28,10 +28,8 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
     or draws in 16 bits allows it (`tf32`). With `deterministic`, a GPU gives the same bits each time; a CPU does so
     anyway. Raises UsageError where this machine has no such device.
     """
-    if name == "auto":
+    if check_device_name(name) == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.split(":")[0] not in DEVICE_TYPES:
-        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -39,8 +37,6 @@ def open_device(name: str, deterministic: bool = False) -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"--device {name} cannot be used here ({reason}); take cpu, or auto") from error
     if device.type == "cpu":
-        if device.index:
-            raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
         device = torch.device("cpu")  # cpu:0 is the same one, and safetensors does not know it
     set_tf32(False)
     if deterministic and device.type == "cuda":

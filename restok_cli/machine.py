@@ -2,10 +2,14 @@
 
 import math
 import os
+import re
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
+from restok_cli.errors import UsageError
+
+DEVICE_TYPES = ("cpu", "cuda", "mps")
 CPU = Path("/proc/cpuinfo")
 CGROUPS = Path("/sys/fs/cgroup")  # where Linux shows the limits of groups of processes
 OWN_GROUPS = Path("/proc/self/cgroup")
@@ -56,6 +60,15 @@ def busy_cores() -> float:
     with suppress(AttributeError, OSError):
         return os.getloadavg()[0]
     return 0.0  # Windows does not count it
+
+
+def check_device_name(name: str) -> str:
+    """`name`, where a device may be called so. Raises UsageError; whether it is here, torch alone knows."""
+    if not re.fullmatch(rf"auto|({'|'.join(DEVICE_TYPES)})(:\d+)?", name, re.ASCII):
+        raise UsageError(f"--device {name}: no such device; take one of auto, {', '.join(DEVICE_TYPES)}")
+    if name.startswith("cpu:") and int(name[4:]):
+        raise UsageError(f"--device {name}: there is one cpu; take cpu, or auto")
+    return name
 
 
 def available_cores() -> int:

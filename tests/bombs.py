@@ -130,21 +130,16 @@ def write_bombs(folder: Path) -> None:
 # --- reading ------------------------------------------------------------------------------------------------------
 
 
-def readers(folder: Path) -> dict[str, Callable[[], object]]:
-    """By name, what reads a bomb; it returns what is to be told, or raises RestokError."""
-    from restok_cli.data.code_files import read_codes
-    from restok_cli.data.image_files import read_file
+Readers = dict[str, Callable[[], object]]  # by name; each returns what is to be told, or raises RestokError
+
+
+def tar_readers(folder: Path) -> Readers:
+    """Of tars: as a stream, as images to measure, as a list of their files, as shards to train on."""
     from restok_cli.data.loading.streaming import read_shards
-    from restok_cli.data.shards.dataset import Shard, open_dataset
-    from restok_cli.data.shards.layout import ShardInfo
     from restok_cli.data.shards.tars import contents, list_files
-    from restok_cli.data.sources.parquet import read_parquet
-    from restok_cli.data.sources.texts import read_names
     from restok_cli.data.streams import read_stream
     from restok_cli.errors import ImageError
     from restok_cli.metrics.image_sources import open_images
-    from restok_cli.metrics.reference import read_statistics
-    from restok_cli.settings.yaml_file import read_yaml
 
     def stream(name: str) -> list[str]:
         with open(folder / name, "rb") as file:
@@ -175,11 +170,6 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         with open(folder / name, "rb") as file:
             return len(list_files(file, name))
 
-    def rows() -> int:
-        sources = read_parquet(folder / "parquet", [folder / "parquet/train.parquet"], ["n00000000"], set())
-        return sum(len(source.place.read("x", LIMIT)) for source in sources[:3])
-
-    info = ShardInfo(file="train-000000.tar.gz", num_samples=1, bytes=LIMIT, sha256="")
     return {
         "stream: member": lambda: stream("tars/a.tar"),
         "stream: sparse": lambda: stream("sparse.tar"),
@@ -193,6 +183,27 @@ def readers(folder: Path) -> dict[str, Callable[[], object]]:
         "tar: globals": lambda: listed("globals.tar"),
         "training: member": lambda: streamed("tars/a.tar"),
         "training: sparse": lambda: streamed("sparse.tar"),
+    }
+
+
+def file_readers(folder: Path) -> Readers:
+    """Of all other files."""
+    from restok_cli.data.code_files import read_codes
+    from restok_cli.data.image_files import read_file
+    from restok_cli.data.shards.dataset import Shard, open_dataset
+    from restok_cli.data.shards.layout import ShardInfo
+    from restok_cli.data.sources.parquet import read_parquet
+    from restok_cli.data.sources.texts import read_names
+    from restok_cli.metrics.image_sources import open_images
+    from restok_cli.metrics.reference import read_statistics
+    from restok_cli.settings.yaml_file import read_yaml
+
+    def rows() -> int:
+        sources = read_parquet(folder / "parquet", [folder / "parquet/train.parquet"], ["n00000000"], set())
+        return sum(len(source.place.read("x", LIMIT)) for source in sources[:3])
+
+    info = ShardInfo(file="train-000000.tar.gz", num_samples=1, bytes=LIMIT, sha256="")
+    return {
         "shard: gzip": lambda: Shard(folder / "packed/train-000000.tar.gz", info, 0)._read_at(0, 512),
         "npz: images": lambda: open_images(str(folder / "images.npz"), "all", max_pixels=10**6),
         "npz: lying images": lambda: open_images(str(folder / "lying.npz"), "all"),
@@ -218,7 +229,7 @@ def main(folder: Path) -> None:
 
     assert pyarrow.parquet
     unit = 1 if sys.platform == "darwin" else 1024
-    for name, read in readers(folder).items():
+    for name, read in (tar_readers(folder) | file_readers(folder)).items():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         try:
             said = read()

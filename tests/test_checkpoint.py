@@ -97,7 +97,7 @@ def test_what_is_not_a_model_is_refused_with_the_command_that_makes_one(folders)
     (folders / "empty").mkdir()
     with pytest.raises(UsageError, match=r"empty is not a model: it holds no config.json; `restok train-har`"):
         plain_generator(folders / "empty", CPU)
-    with pytest.raises(UsageError, match="holds a tokenizer, but a har is needed; `restok train-har` makes one"):
+    with pytest.raises(UsageError, match="holds a tokenizer, but a generator is needed; `restok train-har` makes one"):
         plain_generator(folders / "run", CPU)
     (folders / "empty" / "config.json").write_text('{"architectures": ["Bert"]}')
     with pytest.raises(UsageError, match="is not a restok model's; `restok models` says what is"):

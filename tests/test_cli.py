@@ -107,6 +107,9 @@ def test_help_has_each_option_and_example_whole_in_a_narrow_terminal(restok, mon
         shown = [parameter for parameter in found.params if not getattr(parameter, "hidden", False)]
         options = {name for parameter in shown for name in parameter.opts if name.startswith("-")}
         assert options <= set(re.findall(r"--?[a-zA-Z][a-z-]*(?!…)", text))
+        assert "\\[" not in text  # by which Rich is told that a bracket begins no style
+        helps = [parameter.help or "" for parameter in shown if hasattr(parameter, "help")]
+        assert not re.findall(r"(?<!\\)\[[a-z]", " ".join(helps)), "Rich takes it for a style, and shows nothing"
         if not hasattr(found, "commands"):
             examples = re.findall(r"^ +(restok .+)$", found.help, re.MULTILINE)
             assert re.findall(r"^ {4}(restok .+)$", text, re.MULTILINE) == examples
@@ -189,7 +192,7 @@ def test_missing_and_wrong_options_are_usage_errors(fails, models):
         ("reconstruct images/a.png images --model tokenizer -o out", "would both become a.png"),
         ("reconstruct images --model tokenizer -o other", "other already holds files"),
         ("generate --model har -o out --steps 9", "--steps 9: this model takes 1 to 7 steps"),
-        ("generate --model tokenizer -o out", "holds a tokenizer, but a har is needed"),
+        ("generate --model tokenizer -o out", "holds a tokenizer, but a generator is needed"),
         ("generate --model har -o out --tokenizer other", "trained on the codes of another tokenizer than other"),
         ("generate --model har -o out --class clas7", "--class clas7: no such class"),
         ("generate --model har -o out --class 98", "--class 98: no such class"),

@@ -84,6 +84,7 @@ def test_paths_are_offered_where_one_is_asked_for(shell, here):
     assert complete(shell, "restok train-har sample --tokenizer m", here) == ["my runs"]
     assert complete(shell, "restok evaluate --compare run.npz a", here) == ["a b.yaml"]
     assert complete(shell, "restok encode sample ph", here) == ["photos"]
+    assert complete(shell, "restok evaluate --inception-weights r", here) == ["run.npz"]  # of grouped options
     assert complete(shell, "restok generate --count ", here) == []
 
 

@@ -372,7 +372,7 @@ def test_what_cannot_be_probed_is_one_line(fails, restok, colours, codes, tiny_m
     assert "--block is of generators" in fails(2, "probe", tokenizer, colours, "--block", 1)
     assert "give 1 to 2, or all" in fails(2, "probe", har, colours, "--block", 3)
     assert "codes already" in fails(2, "probe", har, codes, "--tokenizer", tokenizer)
-    assert "holds a tokenizer, but a har is needed" in fails(2, "probe", tokenizer, colours, "--part", "generator")
+    assert "a tokenizer, but a generator is needed" in fails(2, "probe", tokenizer, colours, "--part", "generator")
     for option, value in (("--block", "middle"), ("--block", 0), ("--l2", 0), ("--l2", "much"), ("--l2", "nan")):
         assert f"{option} {value}: give" in fails(2, "probe", har, colours, option, value)
     other = tmp_path / "other"

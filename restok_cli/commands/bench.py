@@ -35,27 +35,38 @@ def parse_sizes(text: str) -> list[int]:
     return [int(size) for size in sizes]
 
 
+AnyModel = Annotated[
+    Path | None,
+    typer.Option(
+        parser=parse_model,
+        metavar="M",
+        help="A model: a generator with its tokenizer, or a tokenizer. Default: random weights of --preset and --har.",
+        show_default=False,
+    ),
+]
+TokenizerPreset = Annotated[str, typer.Option(help="The preset of the tokenizer, with random weights.")]
+HarPreset = Annotated[str, typer.Option("--har", help="The preset of the generator, with random weights.")]
+Names = Annotated[str, typer.Option(metavar="NAMES", help=f"Some of {','.join(WHAT)}.")]
+Sizes = Annotated[str, typer.Option(metavar="N,…", help="Images at a time.")]
+Runs = Annotated[int, typer.Option(min=1, help="Runs of each, after one to warm up.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Also measure compiled models, which takes a while.")]
+AsMarkdown = Annotated[bool, typer.Option("--markdown", help="Print a Markdown table instead of lines.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw bars: .png, .svg or .pdf.")]
+
+
 def bench(
     context: typer.Context,
-    model: Annotated[
-        Path | None,
-        typer.Option(
-            parser=parse_model,
-            metavar="M",
-            help="A model: a generator with its tokenizer, or a tokenizer. Default: random weights of --preset.",
-            show_default=False,
-        ),
-    ] = None,
-    preset: Annotated[str, typer.Option(help="The preset of the tokenizer, with random weights.")] = "restok-s-128",
-    har_preset: Annotated[str, typer.Option("--har", help="The preset of the generator.")] = "har-b",
-    what: Annotated[str, typer.Option(metavar="NAMES", help=f"Some of {','.join(WHAT)}.")] = DEFAULT,
-    batch_size: Annotated[str, typer.Option(metavar="N,…", help="Images at a time.")] = "1",
-    runs: Annotated[int, typer.Option(min=1, help="Runs of each, after one to warm up.")] = 5,
-    compiled: Annotated[bool, typer.Option("--compile", help="Also compiled, which takes a while.")] = False,
+    model: AnyModel = None,
+    preset: TokenizerPreset = "restok-s-128",
+    har_preset: HarPreset = "har-b",
+    what: Names = DEFAULT,
+    batch_size: Sizes = "1",
+    runs: Runs = 5,
+    compiled: Compiled = False,
     device: Device = "auto",
     as_json: LinesAsJson = False,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw bars: .png, .svg or .pdf.")] = None,
+    as_markdown: AsMarkdown = False,
+    plot: Plot = None,
 ) -> None:
     """Measure encoding, decoding, drawing, training, loading and Inception here.
 
@@ -78,7 +89,11 @@ def bench(
     if plot is not None and plot.suffix.lower() not in PLOTS:
         raise UsageError(f"--plot {plot}: give a file that ends in {', '.join(PLOTS)}")
 
-    check_models(model)
+    check_models("any", model)
+    from restok_cli.settings.presets import read_preset
+
+    read_preset("tokenizer", preset)
+    read_preset("har", har_preset)
     from restok_cli.devices import open_device
     from restok_cli.planning.bench import Bench, draw_bars, markdown
     from restok_cli.planning.bench_models import open_models

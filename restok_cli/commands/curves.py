@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import OverwriteFile
+from restok_cli.commands.options import Overwrite
 from restok_cli.files import check_output_file
 
 
 def curves(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)],
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="FILE", help="The PNG to make.", show_default=False)
     ],
@@ -18,7 +18,7 @@ def curves(
         list[str] | None,
         typer.Option("--metric", metavar="NAME", help="Draw this one, such as validation_psnr; repeatable."),
     ] = None,
-    overwrite: OverwriteFile = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Draw what runs have logged over their steps: a panel for each number, a line in it for each run. Prints FILE.
 

@@ -17,7 +17,7 @@ DECODED_FOLDER = Path("decoded")
 CodesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="CODES…",
+        metavar="CODES",
         help="What encode or generate --codes wrote: .npz, .safetensors or .jsonl files, or - (lines on stdin).",
         show_default=False,
     ),
@@ -83,18 +83,22 @@ def decode(
     if (mix is None) != (keep is None):
         raise UsageError("--mix A B and --keep N belong together; give both or none")
     options.check_json(as_json, output)
-    options.check_models(model)
+    if "-" in (codes or []) and codes != ["-"]:
+        raise UsageError("- stands for the codes on stdin; give it alone")
+    options.check_models("tokenizer", model)
     options.check_there("a file of codes, or - for lines on stdin", *(codes or []))
     options.check_there("an image, or a file with the codes of one", *(mix or []), option="--mix ")
+    from restok_cli.inference.destination import ImageDestination
+
+    to = ImageDestination(output, grid, ladder, overwrite)
+    to.check(model, *map(Path, mix or codes or []))
 
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.decode import decode_source
-    from restok_cli.inference.destination import ImageDestination
     from restok_cli.inference.mixing import Mixture
 
     source = Mixture(*mix, keep) if mix and keep else codes
     assert source
-    to = ImageDestination(output, grid, ladder, overwrite)
     count = decode_source(source, model, to, num_codes, Computation(**vars(computing)))
     if output != STDOUT:
         print(json.dumps({"path": str(output), "images": count}) if as_json else output)

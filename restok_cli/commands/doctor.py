@@ -18,7 +18,7 @@ def doctor(
     paths: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[PATH…]", help="Data sets, code caches, models and runs to look at too.", show_default=False
+            metavar="PATH", help="Data sets, code caches, models and runs to look at too.", show_default=False
         ),
     ] = None,
     as_json: LinesAsJson = False,

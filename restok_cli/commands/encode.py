@@ -26,7 +26,7 @@ def encode(
     ] = False,
     max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
-    overwrite: options.OverwriteFile = False,
+    overwrite: options.Overwrite = False,
     num_processes: options.NumProcesses = 1,
     computing: options.Computing,
     as_json: options.AsJson = False,
@@ -44,7 +44,7 @@ def encode(
       restok encode photo.jpg --model M | restok decode - --model M -o same.png
     """
     options.check_json(as_json, output)
-    options.check_models(model)
+    options.check_models("tokenizer", model)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
 

@@ -1,38 +1,29 @@
 """`restok evaluate`: numbers for images and codes, and the protocol that makes them comparable."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from restok_cli.commands.groups import grouped
+from restok_cli.commands.measuring import FORMS, MakingReference, Measuring, Seeing
 from restok_cli.commands.options import (
     IMAGE_FOLDER,
-    AnySplit,
-    Cache,
     Device,
-    ImagesHeld,
-    InceptionWeights,
-    MaxDecodedPixels,
-    MaxMemberBytes,
-    NoCache,
     NumProcesses,
-    OverwriteFile,
+    Overwrite,
     ResultAsJson,
-    VggWeights,
     check_models,
+    check_reference,
     check_split,
     check_there,
-    features_folder,
     is_given,
-    parse_model,
 )
 from restok_cli.console import note
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, SAMPLE_MODEL, check_output_file
-from restok_cli.metrics.table import CHOICES, METRICS
+from restok_cli.files import SAMPLE_MODEL, check_output_file
+from restok_cli.metrics.table import METRICS
 from restok_cli.processes import connect, local_device, rank, run_in_processes
 
 if TYPE_CHECKING:
@@ -40,79 +31,12 @@ if TYPE_CHECKING:
 
     from restok_cli.evaluation.request import Limit, Networks, Request
 
-FORMS = (
-    "a folder of images or tars, an ADM .npz, a tar, a data set (or the word sample), - for a tar stream on stdin, or a"
-    " file of codes"
-)
 Samples = Annotated[
     list[str],
     typer.Argument(
-        metavar="SAMPLES…",
+        metavar="SAMPLES",
         help=f"{FORMS[0].upper()}{FORMS[1:]}. Several are runs of one method with other seeds: their mean and spread.",
     ),
-]
-MetricNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric",
-        metavar="NAME",
-        help=f"One of {', '.join(CHOICES)}, or all that the inputs allow; may be repeated. Default: gfid.",
-        autocompletion=lambda incomplete: [name for name in (*CHOICES, "all") if name.startswith(incomplete)],
-    ),
-]
-ReferenceName = Annotated[
-    str | None,
-    typer.Option(
-        "--reference",
-        metavar="REF",
-        help="What to compare with: the same forms, statistics (.npz: mu, sigma), or a name --make-reference gave.",
-    ),
-]
-Crop = Annotated[
-    int | None, typer.Option(min=8, metavar="SIZE", help="First give SAMPLES the ADM centre crop to this size.")
-]
-NetworkNames = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NETWORK",
-        help="Behind the metrics of features: inception (the default), dinov2, clip, vgg16, timm:NAME; random needs no"
-        " download: smoke tests only. May be repeated: one reading of the images for all, keys such as gfid[dinov2].",
-    ),
-]
-TimmWeights = Annotated[
-    list[Path] | None,
-    typer.Option(
-        metavar="FILE",
-        exists=True,
-        dir_okay=False,
-        help="Of dinov2, clip or timm:NAME; of several networks, repeated in the order of their --features.",
-    ),
-]
-AnyModel = Annotated[
-    Path | None,
-    typer.Option(
-        parser=parse_model,
-        metavar="M",
-        help="The tokenizer that makes codes of images (codebook, --num-codes, --perturb); for nll the generator."
-        " Default: sample, the one of emoji that comes with restok.",
-    ),
-]
-NumCodes = Annotated[
-    str | None,
-    typer.Option(
-        metavar="N,N,…", help="Measure what the first N codes give back of SAMPLES, for each N; all: every level."
-    ),
-]
-Perturb = Annotated[
-    str | None,
-    typer.Option(
-        metavar="SHARE,…",
-        help="Measure pfid: SAMPLES against what --model decodes once this share α of their codes was replaced.",
-    ),
-]
-Nearest = Annotated[
-    str | None,
-    typer.Option(metavar="N,N,…", help="With --perturb: δ, of how many codewords nearest to a code one replaces it."),
 ]
 Plot = Annotated[
     Path | None, typer.Option(metavar="FILE", help="With --num-codes: draw metric against codes (PNG, PDF, SVG).")
@@ -138,89 +62,6 @@ Compare = Annotated[
 Runs = Annotated[
     bool, typer.Option("--runs", help="SAMPLES are --json results of several runs with other seeds; measures nothing.")
 ]
-PerImage = Annotated[
-    bool,
-    typer.Option("--per-image", help="With --json: also each image's value (psnr, …); --compare then goes by pairs."),
-]
-MakeReference = Annotated[
-    str | None,
-    typer.Option(metavar="DATA", help="Make statistics of images for --reference instead; they go to -o."),
-]
-ReferenceOutput = Annotated[
-    str | None,
-    typer.Option("--output", "-o", metavar="REF", help="With --make-reference: an .npz, or a name for the cache."),
-]
-KeptImages = Annotated[
-    int,
-    typer.Option(
-        "--reference-images",
-        min=0,
-        help="With --make-reference: images to keep, for precision, recall and kid.",
-    ),
-]
-
-
-@dataclass
-class Measuring:
-    """The metrics, and the images and codes that they are taken of."""
-
-    metric: MetricNames = None
-    reference: ReferenceName = None
-    split: AnySplit = "validation"
-    crop: Crop = None
-    max_decoded_pixels: MaxDecodedPixels = MAX_DECODED_PIXELS
-    max_member_bytes: MaxMemberBytes = MAX_MEMBER_BYTES
-    model: AnyModel = None
-    num_codes: NumCodes = None
-    perturb: Perturb = None
-    nearest: Nearest = None
-    per_image: PerImage = False
-
-    def request(self, samples: str) -> "Request":
-        from restok_cli.evaluation.request import Request, parse_perturbations
-
-        return Request(
-            *(samples, self.metric or [], self.split, self.crop, self.reference, self.model, self.num_codes),
-            *(self.max_decoded_pixels, self.max_member_bytes, self.per_image),
-            parse_perturbations(self.perturb, self.nearest),
-        )
-
-
-@dataclass
-class Seeing:
-    """The networks whose features are measured, and where these are kept."""
-
-    features: NetworkNames = None
-    inception_weights: InceptionWeights = None
-    vgg_weights: VggWeights = None
-    timm_weights: TimmWeights = None
-    cache: Cache = None
-    no_cache: NoCache = False
-    batch_size: ImagesHeld = 64
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(self.features or ["inception"]))
-
-    def networks(self) -> "Networks":
-        from restok_cli.evaluation.request import Networks
-
-        weights = self.inception_weights, self.vgg_weights, tuple(self.timm_weights or ())
-        return Networks(self.names, *weights, features_folder(self.cache, self.no_cache), self.batch_size)
-
-    @property
-    def given(self) -> dict[str, object]:
-        """Weights by the options that name them."""
-        return {f"--{name.replace('_', '-')}": file for name, file in vars(self).items() if name.endswith("_weights")}
-
-
-@dataclass
-class MakingReference:
-    """Statistics to be made in place of a measurement."""
-
-    make_reference: MakeReference = None
-    output: ReferenceOutput = None
-    reference_images: KeptImages = 10_000
 
 
 @grouped
@@ -236,7 +77,7 @@ def evaluate(
     runs: Runs = False,
     making: MakingReference,
     num_processes: NumProcesses = 1,
-    overwrite: OverwriteFile = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     as_json: ResultAsJson = False,
 ) -> None:
@@ -266,7 +107,8 @@ def evaluate(
     if compare is not None or runs:
         _show_results(context, compare, samples, limits, as_json)
         return
-    request = measuring.request(making.make_reference or samples[0])
+    sources = [making.make_reference] if making.make_reference is not None else samples
+    request = measuring.request(sources[0])
     _check_apart(context, request, making, plot, overwrite)
     if request.per_image and not as_json:
         raise UsageError("--per-image adds to what --json prints; give --json too")
@@ -274,11 +116,10 @@ def evaluate(
     if making.make_reference is None:
         request = settle(_with_default_reference(request, context), [limit.metric for limit in limits], seeing.names)
         requests = of_each(request, samples)
-    elif limits or is_given(context, "samples"):
-        raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
-    check_models(measuring.model)
-    check_there(FORMS, *([making.make_reference] if making.make_reference else samples))
-    check_split(context, *([making.make_reference] if making.make_reference else samples), request.reference)
+    check_models("any", measuring.model)
+    check_reference(request.reference, seeing.cache, seeing.no_cache)
+    check_there(FORMS, *sources)
+    check_split(context, *sources, request.reference)
     check_weights(["gfid"] if making.make_reference else request.metrics, seeing.names, seeing.given)
     torch_device = _start(request, num_processes, device)
     if request.reference != measuring.reference:
@@ -324,6 +165,8 @@ def _check_apart(
             "--make-reference makes statistics and measures nothing; leave --metric, --reference, --num-codes,"
             " --perturb and --per-image out"
         )
+    if making.make_reference is not None and (is_given(context, "fail_under") or is_given(context, "samples")):
+        raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
     if making.make_reference is None and is_given(context, "reference_images"):
         raise UsageError("--reference-images is for --make-reference; leave it out")
     if (making.make_reference is None) != (making.output is None):

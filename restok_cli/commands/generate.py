@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -18,14 +18,19 @@ from restok_cli.commands.options import (
     OwnTokenizer,
     Seed,
     Steps,
+    check_drawing,
     check_json,
     check_models,
     check_resume,
+    check_there,
     is_given,
 )
 from restok_cli.errors import UsageError
 from restok_cli.files import SAMPLE_MODEL, STDOUT
 from restok_cli.model.guidance import GuidanceSchedule, SamplingOptions
+
+if TYPE_CHECKING:
+    from restok_cli.inference.generate_destination import Destination
 
 DEFAULTS = SamplingOptions()
 
@@ -64,19 +69,25 @@ SamplingPreset = Annotated[
         " restok, where it is the default; or a file of these options, such as `restok tune` writes.",
     ),
 ]
-CfgScale = Annotated[float, typer.Option(min=0, help="Classifier-free guidance; 1 = none.")]
+CfgScale = Annotated[
+    float, typer.Option(min=0, help="Strength of classifier-free guidance towards the class; 1 = none.")
+]
 CfgSchedule = Annotated[
     GuidanceSchedule, typer.Option(help="How guidance goes from 1 to its scale, or back, over the steps.")
 ]
-CfgStart = Annotated[float, typer.Option(min=0, max=1, help="Where step and rectangular begin.")]
-CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends.")]
+CfgStart = Annotated[
+    float, typer.Option(min=0, max=1, help="Where step and rectangular begin: 0 is the first step, 1 the last.")
+]
+CfgStop = Annotated[float, typer.Option(min=0, max=1, help="Where rectangular ends, likewise.")]
 CfgPeak = Annotated[
-    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant are at their scale.")
+    float, typer.Option(min=0.01, max=0.99, help="Where triangular and linear-constant reach their scale, likewise.")
 ]
 Temperature = Annotated[float, typer.Option(min=0, help="Below 1: safer, 0: always the likeliest code.")]
 Greedy = Annotated[bool, typer.Option("--greedy", help="Always the likeliest code: --temperature 0.")]
 TopK = Annotated[int, typer.Option(min=0, help="Draw from the K likeliest codes; 0 = all.")]
-TopP = Annotated[float, typer.Option(min=0, max=1, help="Draw from the likeliest codes that reach P.")]
+TopP = Annotated[
+    float, typer.Option(min=0, max=1, help="Draw from the likeliest codes, whose probabilities reach P; 1 = all.")
+]
 Grid = Annotated[
     Path | None,
     typer.Option(
@@ -99,7 +110,7 @@ LikeImage = Annotated[
     ),
 ]
 Keep = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help="How many codes of --like to keep: of few, its layout alone.")
+    int | None, typer.Option(min=1, metavar="N", help="How many codes of --like to keep; few keep its layout alone.")
 ]
 Shards = Annotated[bool, typer.Option("--shards", help="Make OUT a data set of tar shards, as prepare does.")]
 OnlyCodes = Annotated[
@@ -167,6 +178,15 @@ class Placing:
     resume: GoOn = False
     overwrite: Overwrite = False
 
+    def destination(self, context: typer.Context, count: int) -> "Destination":
+        """With a grid beside the folder where nobody said where to write, and `count` images fit on one."""
+        from restok_cli.inference.generate_destination import MAX_GRID, Destination
+
+        to = Destination(**vars(self))
+        if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
+            return to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
+        return to
+
 
 @grouped
 def generate(
@@ -207,20 +227,23 @@ def generate(
     check_json(as_json, placing.output)
     if (asked.like is None) != (asked.keep is None):
         raise UsageError("--like FILE and --keep N belong together; give both or none")
-    check_models(model, tokenizer)
+    check_models("tokenizer", tokenizer)
+    check_drawing(model, asked.class_, asked.steps)
+    check_there("an image file", asked.like, option="--like ")
     given = sampling.given(context)
     from restok_cli.inference.sampling_options import default_preset, sampling_options
 
     drawn_by = sampling_options(given, sampling.preset or default_preset(model))
 
+    from restok_cli.inference.generate_destination import check_destination
+
+    to, count = placing.destination(context, asked.count), asked.count
+    check_destination(to, count, [path for path in (model, tokenizer, asked.like) if path])
+
     from restok_cli.inference.coding import Computation
     from restok_cli.inference.generate import GenerateOptions, generate_outputs
-    from restok_cli.inference.generate_destination import MAX_GRID, Destination
     from restok_cli.inference.mixing import Like
 
-    to, count = Destination(**vars(placing)), asked.count
-    if to.grid is None and not (is_given(context, "output") or to.codes or to.shards) and count <= MAX_GRID:
-        to = to._replace(grid=IMAGE_FOLDER.with_suffix(".png"))
     options = GenerateOptions(
         *(asked.class_, count, asked.seed, asked.steps, given, Computation(**vars(computing))),
         *("auto" if compile_ == "auto" else compile_ == "on", num_processes),

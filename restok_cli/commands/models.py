@@ -106,7 +106,7 @@ def show(model: ModelArgument, as_json: LinesAsJson = False) -> None:
 
       restok models show runs/har
     """
-    check_models(model)
+    check_models("any", model)
     from restok_cli.pretrained.facts import facts_of
     from restok_cli.pretrained.folder import open_any
 
@@ -129,7 +129,7 @@ def verify(
         list[Path],
         typer.Argument(
             parser=parse_model,
-            metavar="M…",
+            metavar="M",
             help="Model folders, runs, hf:owner/name, sample or photo.",
             show_default=False,
         ),
@@ -150,9 +150,11 @@ def verify(
     """
     from restok_cli.files import file_sha256
     from restok_cli.pretrained.folder import find_model
+
+    folders = {model: find_model(model) for model in models}
     from restok_cli.pretrained.integrity import verify_model
 
-    found = {model: verify_model(find_model(model, "tokenizer")) for model in models}
+    found = {model: verify_model(folder) for model, folder in folders.items()}
     problems = [file for files in found.values() for file in files if file.problem]
     without = [file.path for files in found.values() for file in files if not (file.digest or file.problem)]
     if as_json:
@@ -194,6 +196,7 @@ def convert(
 
       restok models convert runs/har har-released
     """
+    check_models("any", model)
     from restok_cli.pretrained.rewriting import convert_model
 
     convert_model(model, out, overwrite)
@@ -216,6 +219,7 @@ def halve(
 
       restok models halve runs/tokenizer tokenizer
     """
+    check_models("any", model)
     from restok_cli.pretrained.rewriting import halve_model
 
     halve_model(model, out, overwrite)
@@ -241,6 +245,7 @@ def card(
 
       restok models card runs/har --metrics result.json --licence mit
     """
+    check_models("any", model)
     from restok_cli.pretrained.publishing import rewrite_card
 
     print(rewrite_card(model, metrics or [], licence, overwrite))
@@ -272,9 +277,11 @@ def push(
       restok models push runs/har owner/name --metrics result.json --licence mit
     """
     from restok_cli.pretrained.hub import check_name, upload
-    from restok_cli.pretrained.publishing import open_local, to_publish
 
     check_name(name)
+    check_models("any", model)
+    from restok_cli.pretrained.publishing import open_local, to_publish
+
     folder = open_local(model)
     files = to_publish(folder, name, metrics or [], licence)
     if dry_run:

@@ -8,8 +8,10 @@ from typing import Annotated, Literal, NamedTuple
 
 import typer
 
+from restok_cli.console import quiet
 from restok_cli.errors import UsageError
 from restok_cli.files import HUB_PREFIX, MAX_DECODED_PIXELS, MAX_MEMBER_BYTES, STDOUT, parse_model
+from restok_cli.machine import check_device_name
 from restok_cli.processes import parse_num_processes, run_in_processes, world_size
 
 IMAGE_FOLDER = Path("pictures")  # where generate writes and evaluate reads, unless told otherwise
@@ -19,14 +21,28 @@ SAMPLE_MODEL_NAME = "sample, the one of emoji that comes with restok"
 # What is not there is known at once, before torch is imported, which takes seconds.
 
 
-def check_models(*models: Path | None) -> None:
-    """Raises UsageError where one of the models that are given is not there; of the hub that shows later."""
+def check_models(kind: Literal["tokenizer", "har", "any"], *models: Path | None) -> None:
+    """Raises UsageError where one of the models that are given is none of that kind; of the hub that shows later."""
+    from restok_cli.pretrained.folder import open_any, open_har, open_tokenizer
+
+    open_one = {"tokenizer": open_tokenizer, "har": open_har, "any": open_any}[kind]
     for model in models:
-        if model is not None and not str(model).startswith(HUB_PREFIX) and not os.path.lexists(model):
-            raise UsageError(
-                f"{model}: no such folder; give a model folder, such as the output of `restok train-tokenizer` or"
-                " `restok train-har`"
-            )
+        if model is not None and not str(model).startswith(HUB_PREFIX):
+            open_one(model)
+
+
+def check_drawing(model: Path, classes: list[str] | None, num_steps: int | None) -> None:
+    """Raises UsageError where the model is no generator, or has not these classes or steps."""
+    from restok_cli.data.classes import choose_classes, usual_names
+    from restok_cli.model.config import check_num_steps
+    from restok_cli.pretrained.folder import open_har
+
+    if str(model).startswith(HUB_PREFIX):
+        return
+    folder = open_har(model)
+    check_num_steps(folder.config, num_steps)
+    with quiet():  # how a word is understood is said when it is drawn
+        choose_classes(classes, usual_names(folder.class_names), count=1, seed=0)
 
 
 def check_there(wanted: str, *sources: str | Path | None, option: str = "") -> None:
@@ -34,6 +50,15 @@ def check_there(wanted: str, *sources: str | Path | None, option: str = "") -> N
     for source in sources:
         if source is not None and str(source) not in ("-", "sample") and not os.path.lexists(source):
             raise UsageError(f"{option}{source}: no such file or folder; give {wanted}")
+
+
+def check_reference(reference: str | None, cache: Path | None, no_cache: bool = False) -> None:
+    """Raises UsageError where what --reference names is neither there nor in the cache."""
+    from restok_cli.metrics.cache_folder import default_cache, find_reference
+
+    if reference is not None:
+        found = find_reference(reference, None if no_cache else cache or default_cache())
+        check_there("images, statistics (.npz) or a name", found, option="--reference ")
 
 
 def start_processes(count: int, images: list[str]) -> None:
@@ -81,7 +106,7 @@ RunOutput = Annotated[
 ImagesArgument = Annotated[
     list[str],
     typer.Argument(
-        metavar="IMAGES…",
+        metavar="IMAGES",
         help="Image files, folders of them, one data set, or - (a tar stream on stdin).",
         show_default=False,
     ),
@@ -134,7 +159,7 @@ ImageSizeOption = Annotated[
         "--image-size",
         parser=parse_image_size,
         metavar="N|WxH",
-        help="Pixels of an image, such as 128 or 128x96 (width x height). Default: the preset's.",
+        help="Pixels of an image: 128, or 128x96 (width x height). Default: the preset's, or those of --tokenizer.",
     ),
 ]
 Seed = Annotated[
@@ -186,9 +211,15 @@ SkipPreflight = Annotated[
 ]
 BatchSize = Annotated[int | None, typer.Option(min=1, help="Images per step. Default: the preset's.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on exactly where the run in RUN stopped.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what the output folder already holds.")]
-OverwriteFile = Annotated[bool, typer.Option("--overwrite", help="Replace the output file where it is there already.")]
-Device = Annotated[str, typer.Option(help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output where it is there already.")]
+Device = Annotated[
+    str,
+    typer.Option(
+        parser=check_device_name,
+        metavar="NAME",
+        help="auto (CUDA if there is any, else the CPU), cpu, cuda, cuda:1, mps.",
+    ),
+]
 Deterministic = Annotated[
     bool,
     typer.Option(
@@ -207,15 +238,18 @@ AnySplit = Annotated[
 ]
 InceptionWeights = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Inception's. Default: torch's cache, or download."),
+    typer.Option(
+        metavar="FILE", exists=True, dir_okay=False, help="Weights of Inception. Default: torch's cache, or download."
+    ),
 ]
 VggWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="VGG-16's, of lpips and vgg16.")
+    Path | None,
+    typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Weights of VGG-16, for lpips and vgg16."),
 ]
 Cache = Annotated[
     Path | None,
     typer.Option(
-        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME, ~/.cache."
+        metavar="DIR", help="Where features and references are kept. Default: restok in $XDG_CACHE_HOME or ~/.cache."
     ),
 ]
 OwnTokenizer = Annotated[

@@ -2,10 +2,12 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from restok_cli.commands.groups import grouped
 from restok_cli.commands.options import Assignments, BatchSize, ConfigFile, LinesAsJson, MaxSteps, Preset
 from restok_cli.console import note, say
 from restok_cli.errors import UsageError
@@ -31,14 +33,28 @@ app = typer.Typer(
     """,
 )
 
+
+def parse_memory(text: str) -> float:
+    """GiB of `24GB`, `80GiB`, `80`. Raises UsageError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|GiB|G)?", text.strip(), re.IGNORECASE)
+    if not match or float(match[1]) == 0:
+        raise UsageError(f"--fit {text}: give the memory of a card, such as 24GB or 80GiB")
+    return float(match[1]) * (1e9 / 2**30 if (match[2] or "").upper() == "GB" else 1)
+
+
 Gpu = Annotated[
     Literal["h100", "h200", "a100", "l40s", "4090", "3090", "mi300x", "cpu"],
     typer.Option(help="The card to plan for; cpu: this machine's, whose rates are measured now."),
 ]
 Cards = Annotated[int, typer.Option("--num-processes", min=1, metavar="N", help="Cards that share the work.")]
-Price = Annotated[float | None, typer.Option(min=0, metavar="X", help="Price of a card and hour.")]
+Price = Annotated[
+    float | None, typer.Option(min=0, metavar="X", help="Price of one card for an hour, in any currency.")
+]
 Fit = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Find settings for a card of this memory, such as 24GB or 80GiB.")
+    float | None,
+    typer.Option(
+        parser=parse_memory, metavar="SIZE", help="Find settings for a card of this memory, such as 24GB or 80GiB."
+    ),
 ]
 Choices = Annotated[bool, typer.Option(help="Also count what other settings would change.")]
 Count = Annotated[int, typer.Option(min=1, metavar="N", help="Images in all.")]
@@ -47,20 +63,26 @@ TokenizerPreset = Annotated[str, typer.Option("--tokenizer", help="The preset of
 PassDtype = Annotated[Literal["float32", "bf16"], typer.Option(help="Precision of the model.")]
 
 
+@dataclass
+class Planned:
+    """A training run: its settings, the cards that it is planned for, and what is to be said of it."""
+
+    preset: Preset = None
+    config: ConfigFile = None
+    assignments: Assignments = None
+    max_steps: MaxSteps = None
+    batch_size: BatchSize = None
+    gpu: Gpu = "h100"
+    num_processes: Cards = 1
+    price_per_hour: Price = None
+    fit: Fit = None
+    choices: Choices = True
+    as_json: LinesAsJson = False
+
+
 @app.command()
-def train_tokenizer(
-    preset: Preset = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    gpu: Gpu = "h100",
-    num_processes: Cards = 1,
-    price_per_hour: Price = None,
-    fit: Fit = None,
-    choices: Choices = True,
-    as_json: LinesAsJson = False,
-) -> None:
+@grouped
+def train_tokenizer(planned: Planned) -> None:
     """Say what `restok train-tokenizer` with these settings will take.
 
     Examples:
@@ -68,32 +90,19 @@ def train_tokenizer(
       restok plan train-tokenizer --preset restok-l-128 --gpu h100 --num-processes 8
       restok plan train-tokenizer --preset restok-s-128 --gpu cpu --no-choices
     """
-    told = preset, config, assignments, max_steps, batch_size
-    training("tokenizer", told, gpu, num_processes, price_per_hour, fit, choices, as_json)
+    training("tokenizer", planned)
 
 
 @app.command()
-def train_har(
-    preset: Preset = None,
-    config: ConfigFile = None,
-    assignments: Assignments = None,
-    max_steps: MaxSteps = None,
-    batch_size: BatchSize = None,
-    gpu: Gpu = "h100",
-    num_processes: Cards = 1,
-    price_per_hour: Price = None,
-    fit: Fit = None,
-    choices: Choices = True,
-    as_json: LinesAsJson = False,
-) -> None:
+@grouped
+def train_har(planned: Planned) -> None:
     """Say what `restok train-har` on cached codes with these settings will take.
 
     Example:
 
       restok plan train-har --preset har-l --gpu a100 --num-processes 8
     """
-    told = preset, config, assignments, max_steps, batch_size
-    training("har", told, gpu, num_processes, price_per_hour, fit, choices, as_json)
+    training("har", planned)
 
 
 @app.command()
@@ -167,49 +176,33 @@ def evaluate(
     show(plan_evaluation((size, size), count, batch_size, device_of(gpu), title), price_per_hour, as_json)
 
 
-def training(
-    kind: "RunKind",
-    told: tuple,
-    gpu: str,
-    num_processes: int,
-    price_per_hour: float | None,
-    fit: str | None,
-    choices: bool,
-    as_json: bool,
-) -> None:
+def training(kind: "RunKind", asked: Planned) -> None:
     from restok_cli.planning.configs import of_one_device, planned_config
     from restok_cli.planning.plan import fitting, plan_training
 
-    config = planned_config(kind, *told)
-    device = device_of(gpu)
+    num_processes = asked.num_processes
+    config = planned_config(kind, asked.preset, asked.config, asked.assignments, asked.max_steps, asked.batch_size)
+    device = device_of(asked.gpu)
     words: list[str] = []
-    if fit is not None:
-        device = device._replace(memory=parse_memory(fit))
+    if asked.fit is not None:
+        device = device._replace(memory=asked.fit)
         config, words = fitting(config, device, num_processes, note)
     size = of_one_device(config, num_processes).schedule.micro_batch_size
     title = (
-        f"train-{kind}: {config.schedule.batch_size} images a step on {num_processes} × {gpu} "
+        f"train-{kind}: {config.schedule.batch_size} images a step on {num_processes} × {asked.gpu} "
         f"({device.memory:.3g} GiB), {size} at a time, in {config.compute.precision}, "
         f"compute.memory={config.compute.memory}"
     )
-    plan = plan_training(config, device, num_processes, title, choices and not words, note)
+    plan = plan_training(config, device, num_processes, title, asked.choices and not words, note)
     if words:
         plan.notes.append("fits with " + " ".join(f"--set {word}" for word in words))
-    show(plan, price_per_hour, as_json)
+    show(plan, asked.price_per_hour, asked.as_json)
 
 
 def device_of(gpu: str) -> "Device":
     from restok_cli.planning.cards import DEVICES, measured_cpu
 
     return measured_cpu() if gpu == "cpu" else DEVICES[gpu]
-
-
-def parse_memory(text: str) -> float:
-    """GiB of `24GB`, `80GiB`, `80`. Raises UsageError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(GB|GiB|G)?", text.strip(), re.IGNORECASE)
-    if not match or float(match[1]) == 0:
-        raise UsageError(f"--fit {text}: give the memory of a card, such as 24GB or 80GiB")
-    return float(match[1]) * (1e9 / 2**30 if (match[2] or "").upper() == "GB" else 1)
 
 
 def show(plan: "Cost", price_per_hour: float | None, as_json: bool) -> None:

@@ -42,17 +42,19 @@ def presets(
       restok models presets --kind tokenizer --memory
       restok models presets har-b
     """
-    from restok_cli.planning.preset_table import facts_of, step_memory
     from restok_cli.settings.presets import preset_names
     from restok_cli.settings.training import RUN_CONFIGS
 
     kinds: list[RunKind] = [kind] if kind else list(RUN_CONFIGS)
     known: list[tuple[RunKind, str]] = [(each, name) for each in kinds for name in preset_names(each)]
-    found = [{"kind": each, **facts_of(each, name)._asdict()} for each, name in known if preset in (None, name)]
-    if not found:
+    wanted = [row for row in known if preset in (None, row[1])]
+    if not wanted:
         where = f" of train-{kind}" if kind else ""
         meant = did_you_mean(str(preset), {name for _, name in known})
         raise UsageError(f"no preset{where} named {preset}{meant}; `restok models presets` lists them")
+    from restok_cli.planning.preset_table import facts_of, step_memory
+
+    found = [{"kind": each, **facts_of(each, name)._asdict()} for each, name in wanted]
     if memory or preset is not None:
         for row in track(found, "counting steps", len(found), "presets"):
             row["batch"], row["memory_bytes"] = step_memory(row["kind"], row["preset"])

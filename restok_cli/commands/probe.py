@@ -113,7 +113,8 @@ def probe(
       restok probe runs/har sample --block all --l2 0.01
     """
     strength = parse_l2(l2)
-    check_models(model, tokenizer)
+    check_models("any", model)
+    check_models("tokenizer", tokenizer)
     from restok_cli.evaluation.probe_data import open_labelled
 
     labelled = open_labelled(data)

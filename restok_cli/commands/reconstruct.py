@@ -72,7 +72,7 @@ def reconstruct(
             f"--num-codes {num_codes}: a tar stream has one image of each; give one number, or a folder by -o"
         )
     options.check_json(as_json, output)
-    options.check_models(model)
+    options.check_models("tokenizer", model)
     options.check_split(context, *images)
     options.start_processes(num_processes, images)
 

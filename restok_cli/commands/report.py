@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from restok_cli.commands.options import OverwriteFile
+from restok_cli.commands.options import Overwrite
 from restok_cli.files import check_output_file
 
 WATCH_SECONDS = 30
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.", show_default=False)],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.", show_default=False)],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="The HTML file to make.")] = Path(
         "report.html"
     ),
@@ -31,7 +31,7 @@ def report(
     watch: Annotated[
         bool, typer.Option("--watch", help="Make it anew every 30 s until the runs end; a browser follows by itself.")
     ] = False,
-    overwrite: OverwriteFile = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Make one HTML file of runs: curves, previews, the codebook, metrics, config and environment. Prints FILE.
 
@@ -46,9 +46,12 @@ def report(
       restok report runs/tokenizer --watch
       restok report runs/a runs/b --metrics a.json --metrics b.json -o ab.html
     """
-    from restok_cli.reports.html import is_report, write_report
+    from restok_cli.reports.report_inputs import check_runs, is_report
 
+    check_runs(runs)
     check_output_file("-o", output, ".html", overwrite or is_report(output), *(metrics or []))
+    from restok_cli.reports.html import write_report
+
     write = partial(write_report, runs, metrics or [], output, WATCH_SECONDS if watch else None)
     unfinished = write()
     print(output, flush=True)

@@ -46,10 +46,11 @@ class RunOptions:
     device: options.Device = "auto"
 
 
-def start(kind: "RunKind", launch: RunOptions) -> "Told":
+def start(kind: "RunKind", launch: RunOptions, *sources: Path | None) -> "Told":
     """Start the processes of a run; each goes on with the settings that it was given.
 
-    Raises UsageError where options contradict each other, name what is not here, or a run would never get to --stop-at.
+    Raises UsageError where options contradict each other, name what is not here, or a run would never get to --stop-at;
+    and where it may not begin in its folder, or would replace one of its `sources` there.
     """
     from restok_cli.settings.idle import idle_assignments
     from restok_cli.settings.run_config import read_told
@@ -67,19 +68,21 @@ def start(kind: "RunKind", launch: RunOptions) -> "Told":
     max_steps = config.schedule.max_steps
     if launch.stop_at is not None and launch.stop_at > max_steps:
         raise UsageError(f"--stop-at {launch.stop_at}: the run ends at schedule.max_steps = {max_steps}")
+    _check_folder(launch, *sources)
     run_in_processes(launch.num_processes)
     for line in idle_assignments(told.layers, config):
         note(line)
     return told
 
 
-def check_folder(launch: RunOptions, *sources: Path | None) -> None:
-    """Raises UsageError where a new run may not begin in its folder, or would replace one of its own sources."""
-    from restok_cli.training.run_folder.existing_run import check_new_run
+def _check_folder(launch: RunOptions, *sources: Path | None) -> None:
+    from restok_cli.training.run_folder.existing_run import check_begun, check_new_run
 
-    if not launch.resume:
-        check_apart(launch.output, *filter(None, sources))
-        check_new_run(launch.output, launch.overwrite)
+    if launch.resume:
+        check_begun(launch.output)
+        return
+    check_apart(launch.output, *filter(None, sources))
+    check_new_run(launch.output, launch.overwrite)
 
 
 def refuse_for_codes(data: str, told: "Told", allow_pipe: bool) -> None:

@@ -33,11 +33,12 @@ def suggest(
       restok config suggest data/photos --kind har
     """
     from restok_cli.data.shards.dataset import open_dataset
+
+    dataset = open_dataset(data)
     from restok_cli.devices import open_device
     from restok_cli.planning.suggest import Wishes
     from restok_cli.planning.suggest import suggest as find
 
-    dataset = open_dataset(data)
     request = Wishes(data, kind, image_size, minutes, device, open_device(device), memory and memory * 1e9)
     found = find(request, dataset)
     if as_json:

@@ -19,7 +19,7 @@ TokenizerOption = Annotated[
     typer.Option(
         parser=options.parse_model,
         metavar="M",
-        help="A tokenizer: a run of train-tokenizer, its model folder, sample or photo.",
+        help="A tokenizer: a run of train-tokenizer, a model folder, hf:owner/name, sample or photo.",
     ),
 ]
 
@@ -43,16 +43,25 @@ def train_har(
       restok train-har sample --tokenizer runs/tokenizer -o runs/har
       restok train-har sample --tokenizer runs/tokenizer -o runs/har --resume
     """
-    told = runs.start("har", launch)
+    told = runs.start("har", launch, tokenizer, launch.init)
     stated = told.config
-    options.check_models(tokenizer, launch.init)
     options.check_there("a data set, or what `restok prepare codes` made", data)
+    from restok_cli.data.shards.code_cache import open_codes
+    from restok_cli.data.shards.code_layout import is_codes
+    from restok_cli.data.shards.dataset import open_dataset
+    from restok_cli.pretrained.folder import open_har, open_tokenizer
+
+    images = not is_codes(data)
+    opened = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes) if images else open_codes(data)
+    opened.split("train")
+    folder = open_tokenizer(tokenizer)
+    _check_image_size(launch.image_size, tokenizer, folder.config.image_size)
+    given = open_har(launch.init) if launch.init is not None else None
 
     from restok_cli.accelerator import Sharding
     from restok_cli.devices import open_device
     from restok_cli.model.har import Har, HarBlock
     from restok_cli.planning.memory import check_memory
-    from restok_cli.pretrained.folder import open_har, open_tokenizer
     from restok_cli.pretrained.modules import load_for_use
     from restok_cli.settings.run_config import complete_config, har_facts
     from restok_cli.training.code_source import EncodedImages, open_source
@@ -60,19 +69,10 @@ def train_har(
     from restok_cli.training.warm_start import say_other_classes
 
     torch_device = local_device(open_device(launch.device, stated.compute.deterministic))
-    folder = open_tokenizer(tokenizer)
-    if (image_size := launch.image_size) not in (None, folder.config.image_size):
-        raise UsageError(
-            f"--image-size {image_size}: the tokenizer {tokenizer} is for images of "
-            f"{options.ImageSize(*folder.config.image_size)}, and so is its generator; leave it out, or train a "
-            f"tokenizer first: restok train-tokenizer … --image-size {image_size} --init {tokenizer}"
-        )
     frozen = load_for_use(folder, torch_device).requires_grad_(False)
-    source = open_source(data, folder, frozen, torch_device, launch.allow_pipe, stated.data.max_member_bytes)
-    given = open_har(launch.init) if launch.init is not None else None
+    source = open_source(opened, folder, frozen, torch_device)
     facts = har_facts(tokenizer, folder.config, data, len(source.class_names))
     run_config = complete_config(told, init=(launch.init, given.config) if launch.init and given else None, facts=facts)
-    runs.check_folder(launch, tokenizer, launch.init)
     if isinstance(source, EncodedImages):
         runs.warn_of_enlarging(source.data, folder.config.image_size)
     else:
@@ -88,3 +88,13 @@ def train_har(
         train_loop, source=source, tokenizer_folder=folder, tokenizer=frozen, device=torch_device, init=start
     )
     runs.carry_out(train, run_config, launch, torch_device, origin, told.rescaling)
+
+
+def _check_image_size(stated: options.ImageSize | None, tokenizer: Path, needed: tuple[int, int]) -> None:
+    """Raises UsageError where --image-size is not that of the tokenizer, (height, width), which a generator has too."""
+    if stated not in (None, needed):
+        raise UsageError(
+            f"--image-size {stated}: the tokenizer {tokenizer} is for images of {options.ImageSize(*needed)}, and so is"
+            " its generator; leave it out, or train a tokenizer first: restok train-tokenizer … --image-size"
+            f" {stated} --init {tokenizer}"
+        )

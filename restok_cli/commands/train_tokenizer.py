@@ -30,29 +30,27 @@ def train_tokenizer(
       restok train-tokenizer sample --max-steps 500 -o runs/tokenizer
       restok train-tokenizer data/photos --init photo --image-size 96 -o new
     """
-    told = runs.start("tokenizer", launch)
+    told = runs.start("tokenizer", launch, launch.init)
     stated = told.config
 
-    options.check_models(launch.init)
     from restok_cli.data.shards.dataset import open_dataset
+    from restok_cli.pretrained.folder import open_tokenizer
 
     dataset = open_dataset(data, launch.allow_pipe, stated.data.max_member_bytes)
     dataset.split("train")
+    given = open_tokenizer(launch.init) if launch.init is not None else None
 
     from restok_cli.devices import open_device
     from restok_cli.model.tokenizer import Tokenizer
     from restok_cli.planning.memory import check_memory
-    from restok_cli.pretrained.folder import open_tokenizer
     from restok_cli.settings.run_config import complete_config
     from restok_cli.training.losses import open_tokenizer_losses
     from restok_cli.training.teachers import teacher_width
     from restok_cli.training.tokenizer_loop import train_tokenizer as train_loop
 
-    given = open_tokenizer(launch.init) if launch.init is not None else None
     source = (launch.init, given.config) if launch.init and given else None
     run_config = cast("TokenizerRunConfig", complete_config(told, init=source, teacher_width=teacher_width))
     torch_device = local_device(open_device(launch.device, stated.compute.deterministic))
-    runs.check_folder(launch, launch.init)
     runs.warn_of_enlarging(dataset, run_config.model.image_size)
     check_memory(Tokenizer, run_config, torch_device)
     connect(torch_device)  # after which the first process may write there

@@ -20,7 +20,9 @@ from restok_cli.commands.options import (
     Seed,
     Steps,
     VggWeights,
+    check_drawing,
     check_models,
+    check_reference,
     check_resume,
     check_split,
     is_given,
@@ -71,7 +73,7 @@ Network = Annotated[
     ),
 ]
 TimmWeights = Annotated[
-    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Of dinov2, clip or timm:NAME.")
+    Path | None, typer.Option(metavar="FILE", exists=True, dir_okay=False, help="Weights of dinov2, clip or timm:NAME.")
 ]
 SpaceFile = Annotated[
     Path | None,
@@ -83,7 +85,8 @@ Tries = Annotated[
         "--try",
         metavar="NAME=V,V",
         help="Values to try of cfg_scale, cfg_schedule, cfg_start, cfg_stop, cfg_peak, temperature, top_k or top_p; may"
-        " be repeated. Default: a grid of them all. Where a space is given, what it does not name stays as it is.",
+        " be repeated. What neither this nor --space names stays as it is. Default: a grid of guidance, temperature,"
+        " top_p and top_k.",
     ),
 ]
 Classes = Annotated[
@@ -180,12 +183,15 @@ def tune(
       restok generate --model runs/har --preset tuned/preset.yaml
     """
     check_resume(resume, overwrite)
-    check_models(model, tokenizer)
+    check_models("tokenizer", tokenizer)
+    check_drawing(model, drawing.class_, drawing.steps)
     _check_scoring(scoring, plot, output, resume or overwrite, model)
     scoring = _with_default_reference(scoring, context, model)
-    check_split(context, scoring.reference)
-    from restok_cli.inference.tune_search import read_space
+    from restok_cli.inference.tune_result import check_folder
+    from restok_cli.inference.tune_search import check_request, read_space
 
+    check_request(scoring.metric, scoring.reference, drawing.first, drawing.images)
+    check_folder(output, resume, overwrite, [path for path in (model, tokenizer) if path])
     values = read_space(space, try_ or [])
 
     from restok_cli.inference.coding import Computation
@@ -225,7 +231,12 @@ def report(tuning: "Tuning", output: Path, plot: Path | None, as_json: bool) -> 
 
 
 def _with_default_reference(scoring: Scoring, context: typer.Context, model: Path) -> Scoring:
-    """Compare what the sample model draws, where nothing else was named, with the emoji that it was trained on."""
+    """Compare what the sample model draws, where nothing else was named, with the emoji that it was trained on.
+
+    Raises UsageError where what is named is not there.
+    """
+    check_reference(scoring.reference, scoring.cache)
+    check_split(context, scoring.reference)
     if scoring.reference is not None or not METRICS[scoring.metric].against or model != SAMPLE_MODEL:
         return scoring
     note("compared with the emoji that the sample model was trained on")

@@ -19,12 +19,11 @@ from restok_cli.model.levels import level_sizes, prefix_lengths, stage_sizes
 from restok_cli.pretrained.folder import (
     HarFolder,
     TokenizerFolder,
-    find_model,
     find_tokenizer,
     fingerprint,
     found_fingerprint,
+    open_any,
     open_har,
-    open_model,
     open_tokenizer,
 )
 from restok_cli.pretrained.modules import load_for_use
@@ -86,7 +85,7 @@ def open_probed(path: Path, which: Which, codes: CodeCache | None, device: torch
     if which.part == "tokenizer":
         folder = open_tokenizer(path)
     else:
-        folder = open_har(path) if which.part == "generator" else open_model(find_model(path, "har"))
+        folder = open_har(path) if which.part == "generator" else open_any(path)
     if isinstance(folder, HarFolder):
         return _probed_har(folder, path, which, codes, device)
     if which.block or which.tokenizer:

@@ -32,9 +32,6 @@ def decode_source(
     Raises UsageError where that cannot be had, RestokError where the codes are damaged.
     """
     files = source.files if isinstance(source, Mixture) else [Path(word) for word in source]
-    if STDOUT in files and len(files) > 1:
-        raise UsageError("- stands for the codes on stdin; give it alone")
-    to.check(model, *files)
     in_files = not isinstance(source, Mixture) and STDOUT not in files
     found = read_files(files) if in_files else []
     folder = open_tokenizer(model)

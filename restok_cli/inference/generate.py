@@ -13,7 +13,7 @@ from restok_cli.devices import torch_dtype
 from restok_cli.errors import RestokError
 from restok_cli.inference.blocks import Job
 from restok_cli.inference.coding import Computation, choose_batch_size
-from restok_cli.inference.generate_destination import Destination, check_destination, check_room
+from restok_cli.inference.generate_destination import Destination, check_room
 from restok_cli.inference.mixing import Like, codes_of_image, keeping
 from restok_cli.inference.outputs import write_outputs
 from restok_cli.model.config import check_num_steps
@@ -54,7 +54,6 @@ def generate_outputs(
     Raises UsageError where that cannot be had, RestokError for damaged models.
     """
     like = options.like
-    check_destination(to, options.count, [path for path in (model, tokenizer, like and like.image) if path])
     run_in_processes(options.num_processes)
 
     device, dtype = options.computation.open()

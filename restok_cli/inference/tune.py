@@ -11,7 +11,6 @@ folder serves another space, metric or reference, and more images.
 
 import json
 import math
-import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -30,12 +29,11 @@ from restok_cli.console import Progress, note
 from restok_cli.data.classes import choose_classes
 from restok_cli.data.image_folders import IMAGE_REQUEST
 from restok_cli.errors import UsageError
-from restok_cli.files import LEFTOVER, check_apart, check_output_folder, remove_leftovers, whole_file
+from restok_cli.files import remove_leftovers, whole_file
 from restok_cli.inference.blocks import Job, generate_blocks
 from restok_cli.inference.generate import GenerateOptions, describe, find_files, open_job
-from restok_cli.inference.generate_destination import LEAST_MEMORY
 from restok_cli.inference.sampling_options import default_preset, sampling_options
-from restok_cli.inference.tune_result import PRESET_FILE, RESULT_FILE, Measured, Tuning, write_result
+from restok_cli.inference.tune_result import FEATURES, PRESET_FILE, RESULT_FILE, Measured, Tuning, write_result
 from restok_cli.inference.tune_search import (
     Grid,
     Space,
@@ -60,11 +58,8 @@ from restok_cli.metrics.reference import Reference, open_reference
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
 from restok_cli.processes import barrier, gather, rank, run_in_processes, world_size
-from restok_cli.room import check_disk, check_memory
+from restok_cli.room import check_disk
 from restok_cli.schema import Fields, read_json
-
-FEATURES = "features"
-OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{IMAGE_REQUEST}|{RESULT_FILE}|{PRESET_FILE}")
 
 
 class TuneRequest(NamedTuple):
@@ -97,8 +92,6 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
     grid = Grid(request.space, sampling_options({}, default_preset(request.model)))
     if len(grid.candidates) == 1:
         raise UsageError(f"there is only one way to draw, {options_text(grid.base)}; give more values to try")
-    check_request(request)
-    check_folder(output, resume, overwrite, [path for path in (request.model, request.tokenizer) if path])
     run_in_processes(request.drawing.num_processes)
     device, dtype = request.drawing.computation.open()
     reference = None
@@ -132,39 +125,6 @@ def search_options(request: TuneRequest, output: Path, resume: bool, overwrite: 
         tuning = tuning._replace(protocol=made_of | seen | {"features": describe_features(network)})
         write_result(tuning, output)
     return tuning
-
-
-def check_request(request: TuneRequest) -> None:
-    """Raises UsageError for what contradicts itself."""
-    metric = METRICS[request.metric]
-    if metric.against and request.reference is None:
-        raise UsageError(
-            f"{request.metric} needs something to compare with; give --reference, for example --reference sample"
-            " --split train"
-        )
-    if not metric.against and request.reference is not None:
-        raise UsageError(f"{request.metric} compares with nothing; leave --reference out, or give --metric gfid")
-    images = request.drawing.count
-    if request.first > images:
-        raise UsageError(
-            f"--first {request.first} images of each are more than --images {images} of the best; give a lower --first"
-        )
-    check_memory("--images", images, LEAST_MEMORY)
-
-
-def check_folder(output: Path, resume: bool, overwrite: bool, models: Sequence[Path]) -> None:
-    """Raises UsageError where the search has no folder of its own."""
-    check_apart(output, *models)
-    if rank() == 0 and not resume and not overwrite and (output / IMAGE_REQUEST).is_file():
-        raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
-    if rank() == 0:
-        check_output_folder(output, resume or overwrite, is_ours)
-
-
-def is_ours(name: str) -> bool:
-    """Whether `tune` made this file of its folder, whole or not."""
-    leftover = LEFTOVER.fullmatch(Path(name).name)
-    return bool(OWN_FILES.fullmatch(str(Path(name).with_name(leftover["name"])) if leftover else name))
 
 
 def _begin(output: Path, made_of: dict[str, Any], resume: bool) -> None:

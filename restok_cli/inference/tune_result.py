@@ -1,16 +1,22 @@
 """The result of `restok tune`: what was measured, what may be concluded, as a table, as JSON and as a preset."""
 
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from restok_cli.files import whole_file
+from restok_cli.data.image_folders import IMAGE_REQUEST
+from restok_cli.errors import UsageError
+from restok_cli.files import LEFTOVER, check_apart, check_output_folder, whole_file
 from restok_cli.inference.tune_search import Conclusion, Gap, options_text, stated
 from restok_cli.metrics.protocol import Measurement, metrics_report, versions
 from restok_cli.metrics.table import METRICS
 from restok_cli.model.guidance import SamplingOptions
+from restok_cli.processes import rank
 
-RESULT_FILE, PRESET_FILE = "result.json", "preset.yaml"
+FEATURES, RESULT_FILE, PRESET_FILE = "features", "result.json", "preset.yaml"
+OWN_FILES = re.compile(rf"{FEATURES}/[^/]+-seed\d+-\d+-\d+\.npy|{IMAGE_REQUEST}|{RESULT_FILE}|{PRESET_FILE}")
 
 Measured = dict[SamplingOptions, dict[str, Measurement]]
 
@@ -129,3 +135,18 @@ def write_result(tuning: Tuning, output: Path) -> None:
     lines += [f"{name}: {value}" for name, value in stated(tuning.conclusion.chosen).items()]
     with whole_file(output / PRESET_FILE) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def check_folder(output: Path, resume: bool, overwrite: bool, models: Sequence[Path]) -> None:
+    """Raises UsageError where the search has no folder of its own."""
+    check_apart(output, *models)
+    if rank() == 0 and not resume and not overwrite and (output / IMAGE_REQUEST).is_file():
+        raise UsageError(f"{output} holds a search already; --resume goes on with it, --overwrite begins anew")
+    if rank() == 0:
+        check_output_folder(output, resume or overwrite, is_ours)
+
+
+def is_ours(name: str) -> bool:
+    """Whether `tune` made this file of its folder, whole or not."""
+    leftover = LEFTOVER.fullmatch(Path(name).name)
+    return bool(OWN_FILES.fullmatch(str(Path(name).with_name(leftover["name"])) if leftover else name))

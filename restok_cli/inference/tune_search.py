@@ -11,9 +11,11 @@ from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from restok_cli.errors import UsageError
+from restok_cli.inference.generate_destination import LEAST_MEMORY
 from restok_cli.inference.sampling_options import SCHEDULES, check_name, check_value
-from restok_cli.metrics.table import LEVEL
+from restok_cli.metrics.table import LEVEL, METRICS
 from restok_cli.model.guidance import SamplingOptions, guidance_scale
+from restok_cli.room import check_memory
 from restok_cli.settings.yaml_file import parse_value, read_yaml
 
 Space = Mapping[str, Sequence[Any]]  # the values to try of each option
@@ -213,3 +215,20 @@ def conclude(
     if not found.is_known:
         return found
     return found._replace(chosen=min(found.tied, key=lambda options: (strength(options), scores[options])))
+
+
+def check_request(metric_name: str, reference: str | None, first: int, images: int) -> None:
+    """Raises UsageError where the options of a search contradict each other."""
+    metric = METRICS[metric_name]
+    if metric.against and reference is None:
+        raise UsageError(
+            f"{metric_name} needs something to compare with; give --reference, for example --reference sample"
+            " --split train"
+        )
+    if not metric.against and reference is not None:
+        raise UsageError(f"{metric_name} compares with nothing; leave --reference out, or give --metric gfid")
+    if first > images:
+        raise UsageError(
+            f"--first {first} images of each are more than --images {images} of the best; give a lower --first"
+        )
+    check_memory("--images", images, LEAST_MEMORY)

@@ -10,7 +10,7 @@ from restok_cli.errors import UsageError
 from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import planned_config, planned_generator
-from restok_cli.pretrained.folder import HarFolder, find_tokenizer, open_model
+from restok_cli.pretrained.folder import HarFolder, find_tokenizer, open_any
 from restok_cli.pretrained.modules import load_model
 from restok_cli.settings.training import TokenizerRunConfig
 
@@ -35,7 +35,7 @@ def open_models(
 
 
 def loaded(model: Path, device: torch.device, drawing: Collection[str]) -> tuple[Tokenizer, Har | None]:
-    folder = open_model(model)
+    folder = open_any(model)
     if isinstance(folder, HarFolder):
         return load_model(find_tokenizer(folder, model, None), device), load_model(folder, device)
     if drawing:

@@ -129,7 +129,7 @@ def measure(config: RunConfig, request: Wishes, data: Dataset) -> Measured:
             "validation_psnr"
         ]
     else:
-        source = open_source(request.data, model, used.requires_grad_(False), device)
+        source = open_source(data, model, used.requires_grad_(False), device)
         train = cast(Train, partial(train_har, source=source, tokenizer_folder=model, tokenizer=used, device=device))
     with TemporaryDirectory() as folder, quiet():
         place = Path(folder)

@@ -29,9 +29,9 @@ PICKLED_WEIGHTS_FILE = "pytorch_model.bin"  # in some released folders
 CARD_FILE, RECORD_FILE = "README.md", "card.json"
 MODEL_FILES = (CONFIG_FILE, WEIGHTS_FILE, PICKLED_WEIGHTS_FILE, RECORD_FILE, CARD_FILE, CHECKSUMS_FILE)
 ALL_FILES = (*MODEL_FILES, *(f"{TOKENIZER_FOLDER}/{name}" for name in MODEL_FILES))  # with a generator's tokenizer
-MADE_BY = {"tokenizer": "restok train-tokenizer", "har": "restok train-har"}
-
 Kind = Literal["tokenizer", "har"]
+MADE_BY: dict[Kind | None, str] = {"tokenizer": "`restok train-tokenizer`", "har": "`restok train-har`"}
+MADE_BY[None] = " or ".join(MADE_BY.values())
 Describe = Callable[[Path], None]  # puts the card into a model folder that has all else
 
 
@@ -51,6 +51,7 @@ class TokenizerFolder(_Folder):
     """Facts of a tokenizer's folder, as its config file states them."""
 
     kind: ClassVar[Literal["tokenizer"]] = "tokenizer"
+    name: ClassVar[str] = "tokenizer"
     config: TokenizerConfig
 
 
@@ -59,6 +60,7 @@ class HarFolder(_Folder):
     """Facts of a generator's folder, as its config file states them."""
 
     kind: ClassVar[Literal["har"]] = "har"
+    name: ClassVar[str] = "generator"
     config: HarConfig
     class_names: list[str]  # empty where it has no classes
     tokenizer_fingerprint: str | None  # of the tokenizer whose codes it draws; None where nobody wrote it down
@@ -110,16 +112,19 @@ def open_har(path: Path) -> HarFolder:
     return _open(find_model(path, "har"), HarFolder)
 
 
-def find_model(path: Path, kind: Kind) -> Path:
-    """The folder with the model that `path` means: itself, the `model` folder of a run, or a copy from the hub."""
+def find_model(path: Path, kind: Kind | None = None) -> Path:
+    """The folder with the model that `path` means: itself, the `model` folder of a run, or a copy from the hub.
+
+    Raises UsageError where there is none, and names what makes one, of the `kind` where one is wanted.
+    """
     if str(path).startswith(HUB_PREFIX):
         return download(str(path).removeprefix(HUB_PREFIX))
     if not path.exists():
-        raise UsageError(f"{path}: no such folder; give a model folder, such as the output of `{MADE_BY[kind]}`")
+        raise UsageError(f"{path}: no such folder; give a model folder, such as the output of {MADE_BY[kind]}")
     for folder in (path, path / "model"):
         if (folder / CONFIG_FILE).is_file():
             return folder
-    raise UsageError(f"{path} is not a model: it holds no {CONFIG_FILE}; `{MADE_BY[kind]}` makes one")
+    raise UsageError(f"{path} is not a model: it holds no {CONFIG_FILE}; {MADE_BY[kind]} makes one")
 
 
 def download(name: str) -> Path:
@@ -154,7 +159,7 @@ def found_fingerprint(har: HarFolder, tokenizer: TokenizerFolder, tokenizer_path
 
 def open_any(path: Path) -> ModelFolder:
     """The model at `path`, of either kind. Raises UsageError where there is none."""
-    return open_model(find_model(path, "tokenizer"))
+    return open_model(find_model(path))
 
 
 def open_model(folder: Path) -> ModelFolder:
@@ -190,8 +195,7 @@ def open_model(folder: Path) -> ModelFolder:
 def _open(folder: Path, kind: type[OneKind]) -> OneKind:
     model = open_model(folder)
     if not isinstance(model, kind):
-        needed = kind.kind
-        raise UsageError(f"{folder} holds a {model.kind}, but a {needed} is needed; `{MADE_BY[needed]}` makes one")
+        raise UsageError(f"{folder} holds a {model.name}, but a {kind.name} is needed; {MADE_BY[kind.kind]} makes one")
     return model
 
 

@@ -15,20 +15,19 @@ from jinja2 import Environment, StrictUndefined
 
 from restok_cli.console import duration
 from restok_cli.data.image_files import read_image
-from restok_cli.errors import ImageError, RestokError, UsageError
+from restok_cli.errors import ImageError, RestokError
 from restok_cli.files import write_text
 from restok_cli.metrics.table import METRICS, metric_of
 from restok_cli.reports.charts import HEIGHT, LEFT, RIGHT, WIDTH, Chart, Line, draw_chart, draw_ladder, short
 from restok_cli.reports.curves import NO_CURVES
+from restok_cli.reports.report_inputs import MARK, MOST_RUNS
 from restok_cli.reports.results import Alike, find_results, measured_alike
 from restok_cli.reports.runs import RunFacts, read_runs
 from restok_cli.settings.yaml_file import flatten
 
-MOST_RUNS = 6  # that have a colour of their own
 MOST_PREVIEWS = 9  # of a run; of more, some spread over its steps
 MOST_BYTES = 500_000  # of an image that is shown as it is
 QUALITY = 90  # of the WebP that a larger one becomes
-MARK = "restok report</title>"  # of every report, near its beginning
 TITLES = {"tokenizer": "Tokenizer", "har": "Generator"}
 LEVEL = re.compile(r"(.+)_level_(\d+)")
 VALIDATION = "validation_"
@@ -60,23 +59,13 @@ class Chapter(NamedTuple):
     previews: list[list[Preview]]  # of each run
 
 
-def is_report(path: Path) -> bool:
-    """Whether the file is a report of ours, which another one may replace."""
-    if not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        return MARK.encode() in file.read(4096)
-
-
 def write_report(runs: Sequence[Path], metrics: Sequence[Path], path: Path, refresh: int | None = None) -> bool:
     """Write the report of runs, and of results of `restok evaluate` in `metrics` and in their folders, to `path`.
 
     With `refresh`, a browser loads it again after so many seconds while a run has steps to do. Return whether one has.
 
-    Raises UsageError where a run is none, or there are too many, and RestokError where something is damaged.
+    Raises UsageError as `check_runs` does, and RestokError where something is damaged.
     """
-    if len(runs) > MOST_RUNS:
-        raise UsageError(f"{len(runs)} runs are too many to tell apart; give at most {MOST_RUNS}")
     results = find_results(runs, metrics)
     facts = read_runs(runs)
     alike = measured_alike(results)

@@ -6,17 +6,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from restok_cli.errors import UsageError
-from restok_cli.files import check_is_folder, text_lines
+from restok_cli.files import text_lines
 from restok_cli.model.size import check_model_memory
 from restok_cli.pretrained.modules import count_parameters
 from restok_cli.reports.curves import Curves, read_curves, short_names
+from restok_cli.reports.report_inputs import check_runs
 from restok_cli.settings.changes import differences
 from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.recorded import recorded_config
-from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind
+from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, RunConfig, RunKind
 from restok_cli.training.early_stopping import ENDED_EARLY
-from restok_cli.training.run_folder.checkpoints import CONFIG_FILE
 from restok_cli.training.run_folder.history import all_presets, nearest_preset
 from restok_cli.training.run_folder.launches import Start, read_starts
 from restok_cli.training.run_folder.metrics_log import METRICS_FILE
@@ -60,14 +59,10 @@ class RunFacts(NamedTuple):
 
 
 def read_run(path: Path, name: str) -> RunFacts:
-    """All of it. Raises UsageError where `path` is no run or has logged nothing, RestokError where it is damaged."""
-    check_is_folder(path, "the folder of a run")
+    """All of a run that `check_runs` has found. Raises UsageError where it has logged nothing, RestokError where it is
+    damaged.
+    """
     file = path / CONFIG_FILE
-    if not file.is_file():
-        what = "holds a model and no run" if (path / "config.json").is_file() else "is no run"
-        raise UsageError(
-            f"{path} {what}: it has no {CONFIG_FILE}; give the folder that train-tokenizer or train-har wrote"
-        )
     kind = kind_of([path])
     config = recorded_config(RUN_CONFIGS[kind], file)
     check_model_memory(config.model, f"{file}: ", "model.")  # before its weights are counted
@@ -90,9 +85,8 @@ def read_run(path: Path, name: str) -> RunFacts:
 
 
 def read_runs(paths: Sequence[Path]) -> list[RunFacts]:
-    """Several, each with a name of its own. Raises UsageError for one that is given twice."""
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UsageError("a run is given twice; give each once")
+    """Several, each with a name of its own. Raises as `check_runs` and `read_run` do."""
+    check_runs(paths)
     return [read_run(path, name) for path, name in zip(paths, short_names(paths), strict=True)]
 
 

@@ -10,12 +10,10 @@ from restok_cli.data.images import to_float
 from restok_cli.data.loading.batching import micro_batches
 from restok_cli.data.loading.code_batches import code_batches, evaluation_code_batches
 from restok_cli.data.loading.loader import batches, evaluation_batches
-from restok_cli.data.shards.code_cache import CodeCache, open_codes
-from restok_cli.data.shards.code_layout import is_codes
-from restok_cli.data.shards.dataset import Dataset, open_dataset
+from restok_cli.data.shards.code_cache import CodeCache
+from restok_cli.data.shards.dataset import Dataset
 from restok_cli.devices import to_device
 from restok_cli.errors import UsageError
-from restok_cli.files import MAX_MEMBER_BYTES
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.pretrained.folder import TokenizerFolder, fingerprint
 from restok_cli.settings.training import HarRunConfig
@@ -87,29 +85,17 @@ CodeSource = CachedCodes | EncodedImages
 
 
 def open_source(
-    path: str,
-    tokenizer_folder: TokenizerFolder,
-    tokenizer: Tokenizer,
-    device: torch.device,
-    allow_pipe: bool = False,
-    max_member_bytes: int = MAX_MEMBER_BYTES,
+    data: Dataset | CodeCache, tokenizer_folder: TokenizerFolder, tokenizer: Tokenizer, device: torch.device
 ) -> CodeSource:
-    """The codes at `path`, a code cache or a data set; `tokenizer`, loaded from `tokenizer_folder`, made them or will.
+    """The codes of `data`, which `tokenizer`, loaded from `tokenizer_folder`, made or will make.
 
-    `allow_pipe` lets a data set of streamed shards run its shell commands; images of more than `max_member_bytes` are
-    not read.
-
-    Raises UsageError where there is neither, or a cache that another tokenizer made.
+    Raises UsageError where another tokenizer made them.
     """
-    if not is_codes(path):
-        data = open_dataset(path, allow_pipe, max_member_bytes)
-        data.split("train")
+    if isinstance(data, Dataset):
         return EncodedImages(data, tokenizer, device)
-    cache = open_codes(path)
-    cache.split("train")
-    if cache.tokenizer_fingerprint != fingerprint(tokenizer_folder):
+    if data.tokenizer_fingerprint != fingerprint(tokenizer_folder):
         raise UsageError(
-            f"{path} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them, or "
-            "make others with `restok prepare codes`"
+            f"{data.folder} holds codes of another tokenizer than {tokenizer_folder.path}; give the one that made them,"
+            " or make others with `restok prepare codes`"
         )
-    return CachedCodes(cache, device)
+    return CachedCodes(data, device)

@@ -60,7 +60,7 @@ def codes(
       restok prepare codes sample emoji-codes --tokenizer sample --views flip
       restok train-har emoji-codes --tokenizer sample -o har
     """
-    check_models(tokenizer)
+    check_models("tokenizer", tokenizer)
     run_in_processes(num_processes)
     from restok_cli.data.shards.dataset import open_dataset
 

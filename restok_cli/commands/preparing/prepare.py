@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from restok_cli.commands import options
+from restok_cli.commands.groups import grouped
 from restok_cli.commands.preparing.codes import codes
 from restok_cli.commands.preparing.counts import print_counts
 from restok_cli.commands.preparing.shards import shards
@@ -55,20 +57,35 @@ TestAsValidation = Annotated[
 SamplesPerShard = Annotated[int, typer.Option(min=1, help="Images in a shard.")]
 
 
+@dataclass
+class Making:
+    """How a data set is made of images, wherever these come from."""
+
+    test_as_validation: TestAsValidation = False
+    resize: Resize = None
+    max_pixels: MaxPixels = None
+    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS
+    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES
+    check: options.Check = "quick"
+    samples_per_shard: SamplesPerShard = 4000
+    jobs: options.Jobs = None
+    overwrite: options.OverwriteDataset = False
+    as_json: options.CountsAsJson = False
+
+    @property
+    def rules(self) -> "Rules":
+        from restok_cli.data.sources.intake import Rules
+
+        return Rules(self.check, self.resize, self.max_pixels, self.max_decoded_pixels, self.max_member_bytes)
+
+
 @app.command()
+@grouped
 def imagenet(
+    *,
     source: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with ImageNet.", show_default=False)],
     out: Output,
-    test_as_validation: TestAsValidation = False,
-    resize: Resize = None,
-    max_pixels: MaxPixels = None,
-    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: options.Check = "quick",
-    samples_per_shard: SamplesPerShard = 4000,
-    jobs: options.Jobs = None,
-    overwrite: options.OverwriteDataset = False,
-    as_json: options.CountsAsJson = False,
+    making: Making,
 ) -> None:
     """Make a data set from ImageNet-1k, in any of its usual forms.
 
@@ -86,15 +103,15 @@ def imagenet(
       restok prepare imagenet downloads data/imagenet
     """
     from restok_cli.data.sources.imagenet import open_imagenet
-    from restok_cli.data.sources.intake import Rules
 
-    find = partial(open_imagenet, source, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    _prepare(source, out, "imagenet", find, rules, samples_per_shard, jobs, overwrite, as_json)
+    find = partial(open_imagenet, source, making.test_as_validation)
+    _prepare(source, out, "imagenet", find, making)
 
 
 @app.command()
+@grouped
 def folder(
+    *,
     images: Annotated[
         Path, typer.Argument(metavar="DIR", help="A folder of images, or of one folder per class.", show_default=False)
     ],
@@ -105,16 +122,7 @@ def folder(
             min=0, max=0.99, help="The part of each class to validate on, where DIR has no validation split of its own."
         ),
     ] = 0.1,
-    test_as_validation: TestAsValidation = False,
-    resize: Resize = None,
-    max_pixels: MaxPixels = None,
-    max_decoded_pixels: options.MaxDecodedPixels = MAX_DECODED_PIXELS,
-    max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
-    check: options.Check = "quick",
-    samples_per_shard: SamplesPerShard = 4000,
-    jobs: options.Jobs = None,
-    overwrite: options.OverwriteDataset = False,
-    as_json: options.CountsAsJson = False,
+    making: Making,
 ) -> None:
     """Make a data set from a folder of images.
 
@@ -129,12 +137,9 @@ def folder(
       restok prepare folder pets data/pets --validation-fraction 0.2
     """
     from restok_cli.data.sources.folders import walk_folder
-    from restok_cli.data.sources.intake import Rules
 
-    find = partial(walk_folder, images, validation_fraction, test_as_validation)
-    rules = Rules(check, resize, max_pixels, max_decoded_pixels, max_member_bytes)
-    name = readable(images.resolve().name)
-    _prepare(images, out, name, find, rules, samples_per_shard, jobs, overwrite, as_json)
+    find = partial(walk_folder, images, validation_fraction, making.test_as_validation)
+    _prepare(images, out, readable(images.resolve().name), find, making)
 
 
 app.command()(shards)
@@ -143,12 +148,7 @@ app.command()(codes)
 
 @app.command()
 def verify(
-    data: Annotated[
-        str,
-        typer.Argument(
-            metavar="DATA", help="A folder made by `restok prepare`, or the word sample.", show_default=False
-        ),
-    ],
+    data: options.DataArgument,
     jobs: options.Jobs = None,
     max_member_bytes: options.MaxMemberBytes = MAX_MEMBER_BYTES,
     as_json: options.LinesAsJson = False,
@@ -213,31 +213,21 @@ def sample(out: Output, overwrite: options.OverwriteDataset = False, as_json: op
     print_counts(out, preparation, as_json)
 
 
-def _prepare(
-    images: Path,
-    out: Path,
-    name: str,
-    find: "Callable[[], Sources]",
-    rules: "Rules",
-    samples_per_shard: int,
-    jobs: int | None,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def _prepare(images: Path, out: Path, name: str, find: "Callable[[], Sources]", making: Making) -> None:
     """Make a data set in `out`, also where one is half done there, of the images that `find` finds in `images`."""
     from restok_cli.data.shards.layout import BAD_LIST, WORK_FOLDER, own_files
     from restok_cli.data.sources.preparation import Plan, is_half_done, prepare_dataset
     from restok_cli.machine import available_cores
 
     clear_beside(out / WORK_FOLDER)
-    check_output_folder(out, overwrite or is_half_done(out), own_files(out).__contains__)
+    check_output_folder(out, making.overwrite or is_half_done(out), own_files(out).__contains__)
     source, target = images.resolve(), out.resolve()
     if target.is_relative_to(source) or source.is_relative_to(target):
         raise UsageError(f"{out} and {images} lie in each other; give an output folder apart from the images")
-    plan = Plan(name, readable(str(images)), find(), rules, samples_per_shard)
-    preparation = prepare_dataset(plan, out, jobs or available_cores(), overwrite)
+    plan = Plan(name, readable(str(images)), find(), making.rules, making.samples_per_shard)
+    preparation = prepare_dataset(plan, out, making.jobs or available_cores(), making.overwrite)
     for change, count in preparation.changes.items():
         note(f"{counted(count, 'image')} re-encoded: {change}")
     if preparation.num_bad:
         note(f"{counted(preparation.num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
-    print_counts(out, preparation, as_json)
+    print_counts(out, preparation, making.as_json)
