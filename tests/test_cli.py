@@ -246,7 +246,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(models):
     arguments = ("generate", "--model", models / "har", "-o", models / "out", "--count", "2")
     result = subprocess.run((sys.executable, "-c", code, *arguments), capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
-    assert f"{models / 'out'}: File too large; nothing half-written was kept: make room" in result.stderr
+    assert (
+        f"{models / 'out'}: File too large; nothing half-written was kept: raise the limit (ulimit -f)" in result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in models.iterdir()) == ["har", "images", "other", "tokenizer"]
 
