@@ -150,12 +150,22 @@ def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
     assert "--modle" in line and "--model" in line and "Try 'restok generate --help'" in line
 
 
-def test_a_library_that_is_missing_is_told_in_one_line(fails, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "a library that restok needs is missing",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory is too little, or limited"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_told_in_one_line(fails, monkeypatch, error, line):
     def broken(**_):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise error
 
     monkeypatch.setattr("restok_cli.cli.app", broken)
-    assert "No module named 'torch': a library that restok needs is missing or does not fit" in fails(1, "models")
+    assert f"{error}: {line}" in fails(1, "models")
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):

@@ -2,6 +2,7 @@
 
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -52,7 +53,9 @@ def open_reference(
     `source` may be a name that --make-reference gave in the cache. Raises UsageError or RestokError for anything else.
     """
     path = Path(source)
-    named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
+    named = []
+    with suppress(PermissionError):  # a cache of another user, who lets nobody look in
+        named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
     if not path.exists() and source in named:
         path = reference_path(source, cache)
     elif not path.exists() and source != "sample" and path.name == source and not path.suffix:
