@@ -892,13 +892,13 @@ complete -c restok -n '__restok_argument \'restok config suggest\' 1 1' -f -a '(
 # restok config show
 complete -c restok -n '__restok_at \'restok config show\'' -l set -r -f -a '(__restok_values \'tokenizer and har settings\')' -d 'One setting, such as schedule.seed=3; repeatable'
 complete -c restok -n '__restok_at \'restok config show\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Whose config, where that is not clear'
-complete -c restok -n '__restok_at \'restok config show\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok config show\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok config show\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok config show\' 1 1' -F -a '(__restok_values \'configs\')'
 
 # restok config diff
 complete -c restok -n '__restok_at \'restok config diff\'' -l kind -r -f -a '(__restok_values \'tokenizer|har\')' -d 'Whose config, where that is not clear'
-complete -c restok -n '__restok_at \'restok config diff\'' -l json -d 'Print one JSON object instead of the path'
+complete -c restok -n '__restok_at \'restok config diff\'' -l json -d 'Print one JSON object instead of lines'
 complete -c restok -n '__restok_at \'restok config diff\'' -l help -s h -d 'Show this message and exit'
 complete -c restok -n '__restok_argument \'restok config diff\' 1 1' -F -a '(__restok_values \'configs\')'
 complete -c restok -n '__restok_argument \'restok config diff\' 2 2' -F -a '(__restok_values \'configs\')'

@@ -1092,7 +1092,7 @@ $global:restokCommands = @{
         Options = [ordered]@{
             '--set' = @{ Kind = 'tokenizer and har settings'; Count = 1; Help = 'One setting, such as schedule.seed=3; repeatable' }
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }
@@ -1104,7 +1104,7 @@ $global:restokCommands = @{
         }
         Options = [ordered]@{
             '--kind' = @{ Kind = 'tokenizer|har'; Count = 1; Help = 'Whose config, where that is not clear' }
-            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of the path' }
+            '--json' = @{ Kind = 'nothing'; Count = 0; Help = 'Print one JSON object instead of lines' }
             '--help' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
             '-h' = @{ Kind = 'nothing'; Count = 0; Help = 'Show this message and exit' }
         }

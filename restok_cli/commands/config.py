@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from restok_cli.commands.options import AsJson, Assignments
+from restok_cli.commands.options import Assignments, LinesAsJson
 from restok_cli.commands.suggest import suggest
 from restok_cli.console import note, say
 from restok_cli.errors import UsageError
@@ -42,7 +42,7 @@ app.command()(suggest)
 
 
 @app.command()
-def show(config: Source, assignments: Assignments = None, kind: Kind = None, as_json: AsJson = False) -> None:
+def show(config: Source, assignments: Assignments = None, kind: Kind = None, as_json: LinesAsJson = False) -> None:
     """Print every setting; a comment says where one was stated that is no default.
 
     Examples:
@@ -59,7 +59,7 @@ def show(config: Source, assignments: Assignments = None, kind: Kind = None, as_
 
 
 @app.command()
-def diff(one: Source, other: Source, kind: Kind = None, as_json: AsJson = False) -> None:
+def diff(one: Source, other: Source, kind: Kind = None, as_json: LinesAsJson = False) -> None:
     """Print the settings that differ between two, one a line.
 
     Example:
