@@ -218,6 +218,8 @@ def run(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith("restok_cli"):
             raise
+        if "failed to map segment" in str(error):
+            return _fail(f"{error}: memory is too little, or limited; see `ulimit -v`", EXIT_FAILURE)
         return _fail(
             f"{error}: a library that restok needs is missing or does not fit; install restok again in this environment"
             f" ({sys.prefix}), or in a fresh one",
@@ -282,7 +284,8 @@ def _describe(error: OSError) -> str:
     where = f"{error.filename}: " if error.filename else ""
     if error.errno in DISK_FULL:
         if error.filename:
-            return f"{where}{error.strerror}; nothing half-written was kept: make room"
+            remedy = "raise the limit (ulimit -f)" if error.errno == errno.EFBIG else "make room"
+            return f"{where}{error.strerror}; nothing half-written was kept: {remedy}"
         return f"{error.strerror}; what was being written, on stdout or elsewhere, is cut short: make room, then again"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"{where}{error.strerror}; change the rights of that, or give another path"

@@ -95,7 +95,9 @@ def test_a_stopped_run_says_so_and_a_resumed_one_has_the_card_of_an_uninterrupte
     command = training(data, tmp_path / "run")
     assert restok(*command, "--skip-preflight", "--stop-at", 3).code == 0
     card = (tmp_path / "run" / "model" / "README.md").read_text()
-    assert "3 steps of the 4 planned" in card and "Training was not finished." in card and "after step 2:" in card
+    assert (
+        "3 steps of the 4 planned" in card and "Its weights are of step 3, before" in card and "after step 2:" in card
+    )
     assert restok(*command, "--resume").code == 0
     for file in ("README.md", "card.json", "config.json", "model.safetensors"):
         assert (tmp_path / "run" / "model" / file).read_bytes() == (run / "model" / file).read_bytes()

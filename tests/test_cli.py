@@ -154,12 +154,22 @@ def test_unknown_commands_and_options_are_refused_with_the_nearest_one(fails):
     assert "--modle" in line and "--model" in line and "Try 'restok generate --help'" in line
 
 
-def test_a_library_that_is_missing_is_told_in_one_line(fails, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ModuleNotFoundError("No module named 'torch'", name="torch"),
+            "a library that restok needs is missing",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "memory is too little, or limited"),
+    ],
+)
+def test_a_library_that_cannot_be_loaded_is_told_in_one_line(fails, monkeypatch, error, line):
     def broken(**_):
-        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+        raise error
 
     monkeypatch.setattr("restok_cli.cli.app", broken)
-    assert "No module named 'torch': a library that restok needs is missing or does not fit" in fails(1, "models")
+    assert f"{error}: {line}" in fails(1, "models")
 
 
 def test_missing_and_wrong_options_are_usage_errors(fails, models):
@@ -250,7 +260,9 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(models):
     arguments = ("generate", "--model", models / "har", "-o", models / "out", "--count", "2")
     result = subprocess.run((sys.executable, "-c", code, *arguments), capture_output=True, text=True)
     assert result.returncode == 1 and result.stdout == ""
-    assert f"{models / 'out'}: File too large; nothing half-written was kept: make room" in result.stderr
+    assert (
+        f"{models / 'out'}: File too large; nothing half-written was kept: raise the limit (ulimit -f)" in result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert sorted(path.name for path in models.iterdir()) == ["har", "images", "other", "tokenizer"]
 

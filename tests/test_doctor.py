@@ -138,6 +138,16 @@ def test_little_room_is_a_note_and_none_is_a_problem(monkeypatch):
         assert looked_at(environment.disks)["this folder"][0] == state
 
 
+def test_a_cache_that_cannot_be_written_is_named_with_the_variable_that_moves_it(tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()  # as nobody's folder would be, to root as well
+    for name in ("TORCH_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(file))
+    found = looked_at(environment.disks)
+    assert found["torch's cache"][2] == "set TORCH_HOME to a folder that your user may write to"
+    assert found["restok's cache"][2] == "set XDG_CACHE_HOME to a folder that your user may write to"
+
+
 def test_a_missing_compiler_is_no_problem(monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _name: None)
     monkeypatch.delenv("CXX", raising=False)

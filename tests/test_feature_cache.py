@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from restok_cli.metrics import cache
 from restok_cli.metrics.cache import prune
 from restok_cli.metrics.image_sets import GROUP_SIZE, Group
 from restok_cli.metrics.networks.features import Features, RandomNetwork
+from restok_cli.metrics.reference import open_reference
 
 
 def test_second_metric_needs_no_network(tmp_path, monkeypatch):
@@ -137,3 +139,12 @@ def test_cache_goes_where_it_is_told_and_nowhere_else(tmp_path, restok, monkeypa
     assert len(list((tmp_path / "here").glob("features/*/*.npy"))) == 1
     assert restok(*arguments).code == 0
     assert len(list((tmp_path / "xdg/restok").glob("features/*/*.npy"))) == 1
+
+
+def test_a_cache_that_another_user_keeps_closed_is_done_without(tmp_path, monkeypatch):
+    def closed(folder, _pattern):
+        raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+    monkeypatch.setattr(Path, "glob", closed)  # root could look in
+    prune(tmp_path)
+    assert open_reference("sample", "validation", tmp_path).statistics is None

@@ -70,7 +70,8 @@ def test_memory_is_what_lives_at_once():
 
 @pytest.mark.parametrize("kind", ["tokenizer", "har"])
 def test_a_counted_step_is_the_real_one(kind):
-    config = of_one_device(planned_config(kind, "tiny", None, WHOLE if kind == "tokenizer" else WHOLE[-1:]), 1)
+    words = WHOLE if kind == "tokenizer" else [*WHOLE[-1:], "model.codebook_size=8192", "model.num_codes=128"]
+    config = of_one_device(planned_config(kind, "tiny", None, words), 1)
     counted = count_step(config, gpu=False)
     make = open_tokenizer_step if kind == "tokenizer" else open_har_step
     *_, step = make(config, torch.device("cpu"), "fast")

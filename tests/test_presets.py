@@ -6,6 +6,7 @@ import pytest
 from conftest import GOLDEN
 
 from restok_cli.errors import UsageError
+from restok_cli.model.har import Har
 from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning import preset_table
 from restok_cli.pretrained.released import tokenizer_config
@@ -151,6 +152,10 @@ def test_the_table_of_presets_says_what_each_takes(restok, monkeypatch):
     module = Tokenizer(TokenizerRunConfig.parse(read_preset("tokenizer", "tiny"), "tiny").model)
     assert tiny["parameters"] == sum(weight.numel() for weight in module.parameters())
     assert tiny["state_bytes"] == 20 * tiny["parameters"]  # five float32 of each
+    drawn = rows["har", "tiny"]  # of the tokenizer's codes, which no preset of a generator states
+    codes = {"codebook_size": module.config.codebook_size, "num_codes": 32}
+    generator = Har(HarRunConfig.parse(read_preset("har", "tiny"), "tiny").model.model_copy(update=codes))
+    assert (drawn["codes"], drawn["parameters"]) == (32, sum(weight.numel() for weight in generator.parameters()))
     needs = [len(rows["tokenizer", f"restok-l-128{end}"]["networks"]) for end in ("", "-no-alignment")]
     assert needs == [3, 2] and rows["har", "har-l"]["networks"] == []
 
@@ -162,7 +167,7 @@ def test_the_table_of_presets_says_what_each_takes(restok, monkeypatch):
     narrow = restok("models", "presets").out.splitlines()
     assert max(map(len, narrow)) <= 60
     told = (
-        "restok-b-128 images 256x256 · codes 128 · parameters 224.9 M · state 4.5 GB · from the net LPIPS, alignment,"
+        "restok-b-128 images 256x256 · codes 128 · parameters 226.5 M · state 4.5 GB · from the net LPIPS, alignment,"
     )
     assert narrow[1] == "restok-b-128" and told in " ".join(line.strip() for line in narrow)
 

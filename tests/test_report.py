@@ -151,6 +151,12 @@ def test_facts_of_a_run_are_those_of_its_files(tmp_path, tiny_tokenizer):
     assert [step for step, _ in run.previews] == [4, 8, 12]
 
 
+def test_the_best_validation_is_shown_where_the_model_is_of_its_step(report, tmp_path):
+    text = text_of(report(write_run(tmp_path / "a", "har", early_stop=3)))
+    assert "11.2000 nats a code best 10.4000 at step 4, of which model/ is" in text
+    assert "best" not in text_of(report(write_run(tmp_path / "b", "har")))
+
+
 def test_environment_and_data_are_those_of_each_start(report, tmp_path):
     run = write_run(tmp_path / "a")
     with open(run / "starts.jsonl", "a") as file:

@@ -9,7 +9,7 @@ from restok_cli.console import note
 from restok_cli.data.sources.imagenet import read_classes
 from restok_cli.errors import UsageError, did_you_mean
 
-SHOWN = 5  # of the classes that a word may mean
+SHOWN = 5  # of classes in a message
 
 
 def usual_names(names: list[str]) -> list[str]:
@@ -84,4 +84,7 @@ def _of_synset(wanted: str, names: Sequence[str]) -> int | None:
 
 def _unknown(wanted: str, names: Sequence[str]) -> UsageError:
     near = did_you_mean(wanted, names)
-    return UsageError(f"--class {wanted}: no such class{near}; give a name, or a number from 0 to {len(names) - 1}")
+    some = ", ".join(names[:SHOWN]) + (", …: the model's config.json has all" if len(names) > SHOWN else "")
+    return UsageError(
+        f"--class {wanted}: no such class{near}; give a name ({some}), or a number from 0 to {len(names) - 1}"
+    )

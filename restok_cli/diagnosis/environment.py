@@ -161,20 +161,24 @@ def disks() -> Iterator[Finding]:
 
     from restok_cli.metrics.cache_folder import default_cache
 
-    places = {"this folder": Path.cwd(), "torch's cache": Path(get_dir()), "the hub's cache": Path(HF_HUB_CACHE)}
-    own = default_cache()  # None without a home, which the lines of the others' caches show
-    for subject, folder in (places | ({"restok's cache": own} if own else {})).items():
-        yield from guarded(subject, partial(_disk, subject, folder))
+    places = [("this folder", Path.cwd(), ""), ("torch's cache", Path(get_dir()), "TORCH_HOME")]
+    places.append(("the hub's cache", Path(HF_HUB_CACHE), "HF_HOME"))
+    if own := default_cache():  # None without a home, which the lines of the others' caches show
+        places.append(("restok's cache", own, "XDG_CACHE_HOME"))
+    for subject, folder, variable in places:
+        yield from guarded(subject, partial(_disk, subject, folder, variable))
 
 
-def _disk(subject: str, folder: Path) -> Iterator[Finding]:
+def _disk(subject: str, folder: Path, variable: str) -> Iterator[Finding]:
+    """`variable` is the one of the environment that names another folder, where there is one."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free
     text = f"{folder}, {free / GB:.1f} GB free"
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        yield Finding(
-            "problem", subject, f"{folder} cannot be written to", f"give your user the right to write {there}"
-        )
+        advice = f"give your user the right to write {there}"
+        if variable:
+            advice = f"set {variable} to a folder that your user may write to"
+        yield Finding("problem", subject, f"{folder} cannot be written to", advice)
     elif free < FULL_DISK:
         yield Finding("problem", subject, text, "make room: nothing of size can be written there")
     elif free < LITTLE_DISK:

@@ -113,9 +113,10 @@ def _crc32(path: Path, array: bytes) -> bytes:
 def prune(cache: Path) -> None:
     """Delete the features that nobody has asked for longest, as far as the cache is larger than LARGEST_CACHE."""
     files = []
-    for path in (cache / "features").glob("??/*.npy"):
-        with suppress(OSError):  # another process has deleted it
-            files.append((path, path.stat()))
+    with suppress(PermissionError):  # of another user, who lets nobody look in
+        for path in (cache / "features").glob("??/*.npy"):
+            with suppress(OSError):  # another process has deleted it
+                files.append((path, path.stat()))
     excess = sum(status.st_size for _, status in files) - LARGEST_CACHE
     for path, status in sorted(files, key=lambda entry: entry[1].st_mtime):
         if excess <= 0:

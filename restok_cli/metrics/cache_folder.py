@@ -1,6 +1,7 @@
 """Where the cache lies, and references in it by name. No torch here."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from restok_cli.errors import UsageError, did_you_mean
@@ -18,7 +19,9 @@ def find_reference(source: str, cache: Path | None) -> Path:
     Raises UsageError for a bare name that is neither.
     """
     path = Path(source)
-    named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
+    named = []
+    with suppress(PermissionError):  # a cache of another user, who lets nobody look in
+        named = sorted(file.stem for file in (cache / "references").glob("*.npz")) if cache else []
     if not path.exists() and source in named:
         return reference_path(source, cache)
     if not path.exists() and source != "sample" and path.name == source and not path.suffix:

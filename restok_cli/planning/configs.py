@@ -5,6 +5,8 @@ from typing import Any, TypeVar
 
 from restok_cli.model.config import HarConfig, TokenizerConfig
 from restok_cli.processes import check_division
+from restok_cli.settings import precedence
+from restok_cli.settings.presets import preset_names
 from restok_cli.settings.run_config import read_told, with_alignment_dims
 from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 from restok_cli.training.teachers import teacher_width
@@ -22,16 +24,27 @@ def planned_config(
 ) -> Any:
     """The config of a run, but for the size of its micro-batches, which the number of cards decides.
 
-    Raises UsageError where it is wrong.
+    The preset of a generator that has a tokenizer's of the same name is planned for its codes. Raises UsageError where
+    it is wrong.
     """
-    config = read_told(kind, Path(), False, preset, file, assignments, max_steps, batch_size, None).config
+    layers = read_told(kind, Path(), False, preset, file, assignments, max_steps, batch_size, None).layers
+    names = [layer.name.removeprefix("preset ") for layer in layers if precedence.is_preset(layer)]
+    if kind == "har" and names and names[-1] in preset_names("tokenizer"):
+        codes = codes_of(planned_config("tokenizer", names[-1]).model)
+        stated = {f"model.{key}": value for key, value in codes.items()}
+        layers = precedence.over_presets(layers, precedence.Layer(f"the tokenizer of preset {names[-1]}", stated))
+    config = precedence.resolve(kind, layers).config
     return with_alignment_dims(config, teacher_width) if isinstance(config, TokenizerRunConfig) else config
 
 
 def planned_generator(preset: str, tokenizer: TokenizerConfig) -> HarConfig:
     """The config of a generator of that tokenizer's codes. Raises UsageError where there is no such preset."""
-    codes = {"codebook_size": tokenizer.codebook_size, "num_codes": tokenizer.num_latent_tokens}
-    return planned_config("har", preset).model.model_copy(update=codes)
+    return planned_config("har", preset).model.model_copy(update=codes_of(tokenizer))
+
+
+def codes_of(tokenizer: TokenizerConfig) -> dict[str, int]:
+    """Settings of a generator that its tokenizer decides."""
+    return {"codebook_size": tokenizer.codebook_size, "num_codes": tokenizer.num_latent_tokens}
 
 
 def changed(config: OneConfig, **sections: dict[str, Any]) -> OneConfig:

@@ -10,8 +10,7 @@ from restok_cli.model.tokenizer import Tokenizer
 from restok_cli.planning.configs import of_images, planned_config
 from restok_cli.planning.memory import KEPT_COPIES, num_parameters
 from restok_cli.planning.steps import count_step
-from restok_cli.settings.presets import read_preset
-from restok_cli.settings.training import RUN_CONFIGS, RunConfig, RunKind, TokenizerRunConfig
+from restok_cli.settings.training import RunConfig, RunKind, TokenizerRunConfig
 
 MODULES: dict[RunKind, type[nn.Module]] = {"tokenizer": Tokenizer, "har": Har}
 USUAL_BATCH = 32  # images at a time on one GPU, as the authors train; presets of smaller batches have theirs
@@ -31,7 +30,7 @@ class PresetFacts(NamedTuple):
 
 def facts_of(kind: RunKind, name: str) -> PresetFacts:
     """The facts of a trainer's preset. Raises UsageError where there is none of that name."""
-    config = RUN_CONFIGS[kind].parse(read_preset(kind, name), f"preset {name}")
+    config = planned_config(kind, name)
     if isinstance(config, TokenizerRunConfig):
         size, codes = f"{config.model.image_width}x{config.model.image_height}", config.model.num_latent_tokens
     else:

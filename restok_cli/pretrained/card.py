@@ -251,7 +251,7 @@ def _limits(model: ModelFolder, record: Record) -> list[str]:
         else:
             lines.append("Whether it repeats training images was not examined.")
     if record.training and record.training.steps < record.training.max_steps:
-        lines.append("Training was not finished.")
+        lines.append(f"Its weights are of step {record.training.steps:,}, before the last one that was planned.")
     if not record.results:
         lines.append("It was not evaluated beyond what stands above.")
     lines.append("The licences of the training images and of networks that training used may bind its use, too.")

@@ -1,5 +1,6 @@
 """Facts of a run from its folder, also while it trains: for reports."""
 
+import math
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,7 +16,7 @@ from restok_cli.settings.changes import differences
 from restok_cli.settings.precedence import kind_of
 from restok_cli.settings.recorded import recorded_config
 from restok_cli.settings.training import CONFIG_FILE, RUN_CONFIGS, RunConfig, RunKind
-from restok_cli.training.early_stopping import ENDED_EARLY
+from restok_cli.training.early_stopping import ENDED_EARLY, SIGNS
 from restok_cli.training.run_folder.history import all_presets, nearest_preset
 from restok_cli.training.run_folder.launches import Start, read_starts
 from restok_cli.training.run_folder.metrics_log import METRICS_FILE
@@ -52,6 +53,15 @@ class RunFacts(NamedTuple):
     def has_ended(self) -> bool:
         """Whether it did all its steps, or ended early and was not taken up again."""
         return self.step >= self.max_steps or any(ENDED_EARLY in message for message in self.messages[-1:])
+
+    @property
+    def best(self) -> tuple[float, int] | None:
+        """The best validation and its step, of which model/ is; None where the run keeps none (--early-stop)."""
+        name = next((name for name in SIGNS if name in self.curves), None)
+        if name is None or self.config.schedule.early_stop is None:
+            return None
+        seen = [(value, step) for step, value in zip(*self.curves[name], strict=True) if math.isfinite(value)]
+        return max(seen, key=lambda one: SIGNS[name] * one[0], default=None)
 
     def last(self, name: str) -> float | None:
         """The last logged value of a number; None where there is none."""

@@ -189,6 +189,7 @@ class RunFolder:
 
     def begin(self, step: int) -> None:
         """Go on after a step (0: from the beginning): what was logged after it is forgotten."""
+        self._say_changes()
         write_config(self.config, self.path / CONFIG_FILE)
         self._forget_lines_after(step)
         keep_line(f"going on after step {step}" if step else "starting")
@@ -236,12 +237,16 @@ class RunFolder:
                 f"--resume: {key} was {old} in {file} and is now {new}, which would be another run; use the same "
                 "settings, or another output folder"
             )
-        with kept_lines(self.path / LOG_FILE):
-            for key, (old, new) in differences(before, config).items():
-                was = "null" if old is None else old  # as the config file has it
-                note(f"--resume: {key} was {was} and is now {new}")
-            if is_older(read_config(file)):
-                note(changed_since(before))
+
+    def _say_changes(self) -> None:
+        """Note what goes on otherwise than the config in the folder has it."""
+        file = self.path / CONFIG_FILE
+        before = recorded_config(type(self.config), file)
+        for key, (old, new) in differences(before, self.config).items():
+            was = "null" if old is None else old  # as the config file has it
+            note(f"--resume: {key} was {was} and is now {new}")
+        if is_older(read_config(file)):
+            note(changed_since(before))
 
     def _check_first_weights(self) -> None:
         """Raises UsageError where a run that began from a model, and has no checkpoint yet, would go on without it."""
