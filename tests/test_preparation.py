@@ -31,7 +31,10 @@ def contents(folder):
 def mixed(tmp_path):
     """Images of two classes: nine kept, two that are re-encoded, one broken."""
     write_pictures(tmp_path / "in", [f"{kind}/{i}.png" for kind in "ab" for i in range(4)] + ["a/large.jpg"], 40, 30)
-    noise(77).convert("CMYK").save(tmp_path / "in/a/cmyk.jpg")
+    exif = Image.Exif()
+    exif[0x112] = 6  # a phone's, held upright
+    Image.open(tmp_path / "in/a/large.jpg").save(tmp_path / "in/a/large.jpg", exif=exif)
+    noise(77).convert("CMYK").save(tmp_path / "in/a/cmyk.jpg", exif=exif)
     noise(78).save(tmp_path / "in/b/bitmap.bmp")
     (tmp_path / "in/b/broken.jpg").write_bytes(b"no image")
     return tmp_path / "in"
@@ -61,6 +64,7 @@ def test_what_was_changed_is_told_on_the_terminal_in_the_manifest_and_in_the_sam
     assert (counts["images"], counts["re_encoded"], counts["unreadable"]) == (11, 2, 1)
     assert "1 image re-encoded: BMP file" in result.err
     assert "1 image re-encoded: CMYK colours" in result.err
+    assert "2 images to be shown turned, as EXIF says" in result.err
     provenance = open_dataset(tmp_path / "out").manifest.provenance
     assert (provenance["re_encoded"], provenance["left_out"], provenance["check"]) == ("2", "1", "quick")
     told = {}

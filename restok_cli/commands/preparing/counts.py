@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def print_counts(out: Path, preparation: "Preparation", as_json: bool) -> None:
     """Print the folder, or as JSON all counts."""
-    manifest, num_bad, edges, changes, passed_over = preparation
+    manifest, num_bad, edges, changes, passed_over, _ = preparation
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:

@@ -228,6 +228,11 @@ def _prepare(images: Path, out: Path, name: str, find: "Callable[[], Sources]", 
     preparation = prepare_dataset(plan, out, making.jobs or available_cores(), making.overwrite)
     for change, count in preparation.changes.items():
         note(f"{counted(count, 'image')} re-encoded: {change}")
+    if preparation.turned:
+        note(
+            f"{counted(preparation.turned, 'image')} to be shown turned, as EXIF says, which nothing here does; to turn"
+            " the pixels first: mogrify -auto-orient"
+        )
     if preparation.num_bad:
         note(f"{counted(preparation.num_bad, 'image')} left out that cannot be decoded: see {out / BAD_LIST}")
     print_counts(out, preparation, making.as_json)

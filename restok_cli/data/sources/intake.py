@@ -15,6 +15,7 @@ from restok_cli.files import MAX_DECODED_PIXELS, MAX_MEMBER_BYTES
 SUFFIXES = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp"}  # the kept formats; timm looks for these names
 MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA"}  # what loaders turn into RGB, all in the same way
 JPEG_QUALITY = 95
+ORIENTATION = 0x112  # of EXIF
 END_OF_JPEG = b"\xff\xd9"  # in image data this never occurs before the end
 
 Check = Literal["quick", "full"]
@@ -41,22 +42,23 @@ class Intake(NamedTuple):
     suffix: str  # without the dot; it tells the true format, whatever the file was called
     size: tuple[int, int]  # (height, width)
     change: str | None  # why the bytes are not the file's own
+    turned: bool  # EXIF says that the image is to be shown otherwise than its pixels lie, which nobody here does
 
 
 def take_in(data: bytes, file: str, rules: Rules) -> Intake:
     """Decide about the bytes of an image file called `file`. Raises ImageError where it is broken."""
     with open_image(data, file, rules.max_decoded_pixels) as image:
-        change = _unreadable(image, data)
+        change, turned = _unreadable(image, data), _is_turned(image)
         size = _size_for(image.width, image.height, rules)
         if size != image.size:
             change = "resized"
         if change is None:
             suffix = SUFFIXES[image.format or ""]
             _check(image, data, file, rules)
-            return Intake(data, suffix, (size[1], size[0]), None)
+            return Intake(data, suffix, (size[1], size[0]), None, turned)
         as_jpeg = change == "resized" and SUFFIXES.get(image.format or "") == "jpg"
     encoded, suffix = _encode(read_image(data, file, rules.max_decoded_pixels), size, as_jpeg)
-    return Intake(encoded, suffix, (size[1], size[0]), change)
+    return Intake(encoded, suffix, (size[1], size[0]), change, turned)
 
 
 def check_image(data: bytes, file: str, rules: Rules) -> tuple[int, int]:
@@ -79,6 +81,13 @@ def _unreadable(image: Image.Image, data: bytes) -> str | None:
     if (metadata := split_png(data)[1]) and not _is_readable(metadata):
         return "unreadable metadata"
     return None
+
+
+def _is_turned(image: Image.Image) -> bool:
+    try:
+        return bool(image.info.get("exif")) and image.getexif().get(ORIENTATION, 1) != 1
+    except Exception:  # a decoder may raise anything
+        return False
 
 
 def _is_readable(png: bytes) -> bool:

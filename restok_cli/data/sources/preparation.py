@@ -83,6 +83,7 @@ class ShardRecord(Schema):
     sizes: list[tuple[PositiveCount, PositiveCount]]  # (height, width), the first two that occur
     changes: dict[str, Count]  # why images were re-encoded -> how many
     bad: list[BadImage]
+    turned: Count = 0  # images that EXIF wants to be shown otherwise than their pixels lie
     edges: tuple[tuple[PositiveCount, Count], ...] = ()  # pixels of the shorter edge, and how many images have so many
 
 
@@ -106,6 +107,7 @@ class Preparation(NamedTuple):
     edges: ShorterEdges | None = None
     changes: Mapping[str, int] = MappingProxyType({})  # why images were re-encoded -> how many
     passed_over: Mapping[str, int] = MappingProxyType({})  # why files are no images -> how many
+    turned: int = 0  # images that EXIF wants to be shown otherwise than their pixels lie
 
 
 def is_half_done(out: Path) -> bool:
@@ -213,9 +215,11 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
     """Write one shard and its record, in which broken images are named."""
     bad: list[BadImage] = []
     changes: Counter[str] = Counter()
+    turned = 0
     edges: Counter[int] = Counter()
 
     def make_samples() -> Iterator[layout.Sample]:
+        nonlocal turned
         for source in task.sources:
             try:
                 taken = take_in(source.place.read(source.file, rules.max_member_bytes), source.file, rules)
@@ -224,6 +228,7 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
             else:
                 height, width = taken.size
                 edges[min(taken.size)] += 1
+                turned += taken.turned
                 info = {"file": source.file, "width": width, "height": height}
                 if taken.change:
                     changes[taken.change] += 1
@@ -236,7 +241,7 @@ def _make_shard(work: Path, rules: Rules, task: Task, advance: Callable[[], None
     if first := next(samples, None):
         shard, sizes = write_shard(work / task.file, chain([first], samples))
     facts = {"sizes": sorted(sizes)[:2], "changes": dict(sorted(changes.items())), "edges": sorted(edges.items())}
-    record = ShardRecord(shard=shard, bad=bad, **facts)
+    record = ShardRecord(shard=shard, bad=bad, turned=turned, **facts)
     write_text(_record_path(work, task), record.model_dump_json())
     return record
 
@@ -269,7 +274,8 @@ def _describe(work: Path, plan: Plan, records: list[tuple[Task, ShardRecord]]) -
     write_timm_manifest(work, manifest)
     write_manifest(work, manifest)
     passed_over = Counter(why for _, why in plan.sources.passed_over)
-    return Preparation(manifest, len(bad), shorter_edges(edges), dict(sorted(changes.items())), passed_over)
+    counts = len(bad), shorter_edges(edges), dict(sorted(changes.items())), passed_over
+    return Preparation(manifest, *counts, turned=sum(record.turned for _, record in records))
 
 
 def write_bad_list(folder: Path, bad: list[BadImage]) -> None:
