@@ -80,7 +80,7 @@ def test_what_cannot_be_drawn_is_one_line(fails, run, monkeypatch, arguments, me
 
 def test_help_names_the_extra_to_install_and_the_file_to_replace(restok):
     text = " ".join(restok("curves", "--help").out.split())
-    assert "pip install 'restok[plots]'" in text and "Replace the output file" in text
+    assert "pip install 'restok[plots]'" in text and "Replace the output where" in text
 
 
 def test_a_log_of_something_else_is_named(fails, run, tmp_path):

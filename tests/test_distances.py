@@ -74,8 +74,8 @@ def test_interval_is_that_of_the_jackknife_over_groups_of_both_sets(monkeypatch,
     groups = draw_groups(sets[0])
     without = np.array([distance(*(features[groups != group] for features in sets)).value for group in range(20)])
     half = t.ppf(0.975, 19) * np.sqrt(19 / 20 * ((without - without.mean()) ** 2).sum())
-    value, interval = distance(*sets)
-    assert interval == pytest.approx((value - half, value + half), rel=1e-6)
+    found = distance(*sets)
+    assert found.interval == pytest.approx((found.value - half, found.value + half), rel=1e-6)
     assert distance(sets[0][:20], sets[1]).interval is None  # too few to say
 
 

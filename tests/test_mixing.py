@@ -94,7 +94,11 @@ def test_another_image_is_another_request(restok, fails, here):
         ("generate --model har --like a.png", 2, "--like FILE and --keep N belong together"),
         ("generate --model har --like a.png --keep 33", 2, "--keep 33: there are 32 codes; give 1 to 32"),
         ("generate --model har --like a.png --keep 5 --steps 4", 2, "--keep 5: there are 4 codes; give 1 to 4"),
-        ("generate --model har --like none.png --keep 3", 2, "--like none.png: no such file; give an image file"),
+        (
+            "generate --model har --like none.png --keep 3",
+            2,
+            "--like none.png: no such file or folder; give an image file",
+        ),
         ("generate --model har --like a.npz --keep 3", 1, "a.npz: cannot be decoded as an image"),
         ("generate --model har --like a.png --keep 3 --cfg-scale 2", 2, "--cfg-scale guides towards a class"),
         ("generate --model har --like a.png --keep 3 -o a.png", 2, "a.png"),

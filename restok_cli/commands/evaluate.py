@@ -159,6 +159,8 @@ def _check_apart(
     context: typer.Context, request: "Request", making: MakingReference, plot: Path | None, overwrite: bool
 ) -> None:
     """Raises UsageError where options were given that have no effect together, or would replace a file."""
+    if (making.make_reference is None) != (making.output is None):
+        raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     idle = request.metrics or request.reference or request.decodes or request.per_image
     if making.make_reference is not None and idle:
         raise UsageError(
@@ -169,8 +171,6 @@ def _check_apart(
         raise UsageError("--make-reference DATA names its images and measures nothing; leave SAMPLES, --fail-under out")
     if making.make_reference is None and is_given(context, "reference_images"):
         raise UsageError("--reference-images is for --make-reference; leave it out")
-    if (making.make_reference is None) != (making.output is None):
-        raise UsageError("--make-reference DATA and -o REF go together: of which images, and where to")
     if plot is not None and request.num_codes is None:
         raise UsageError("--plot draws metrics against codes; give --num-codes 1,4,16 too")
     if plot is not None:

@@ -24,7 +24,8 @@ minutes=$2
 shift 2
 mkdir -p "$OUT/$part"
 export PYTHONPATH=$PWD:/tmp/site PYTHONUNBUFFERED=1
-python3 -c "import braceexpand, pydantic, torch_fidelity, webdataset, zlib_ng" 2>/dev/null ||
+has="import importlib.util as i; exit(not all(map(i.find_spec, ('pydantic', 'webdataset', 'torch_fidelity', 'zlib_ng'))))"
+python3 -c "$has" ||
     python3 -m pip install -q --no-index --no-deps --target /tmp/site .whl/*.whl
 python3 -m restok_cli doctor || true # names what is missing
 if [ "$part" = compiled ]; then
