@@ -88,7 +88,7 @@ def whole(name: str, value: int, least: int, most: int = 2**63 - 1) -> int:
 
 def model_path(name: str, model: str | Path) -> Path:
     if not isinstance(model, str | Path) or model == "":  # which as a path would mean the current folder
-        raise UsageError(f"{name} is {model!r}; give a path or a name")
+        raise UsageError(f"{name} is {'empty' if model == '' else type(model).__name__}; give a path or a name")
     return parse_model(model)
 
 

@@ -62,7 +62,7 @@ def tf32(convolutions: bool, products: bool = False) -> Iterator[None]:
     old_convolutions, old_products = CUDNN.conv.fp32_precision == "tf32", "highest"
     with suppress(RuntimeError):  # torch's old name cannot be read after somebody has set a new one
         old_products = torch.get_float32_matmul_precision()
-    before = []
+    counted, before = [place.fp32_precision for place in PRECISIONS], []
     for place in PRECISIONS:
         before.append(place.fp32_precision)
         place.fp32_precision = "none"  # so that the narrower ones show what is set for them alone
@@ -74,6 +74,9 @@ def tf32(convolutions: bool, products: bool = False) -> Iterator[None]:
         torch.set_float32_matmul_precision(old_products)
         for place, precision in zip(PRECISIONS, before, strict=True):
             place.fp32_precision = precision
+        for place, precision in zip(PRECISIONS, counted, strict=True):
+            if place.fp32_precision != precision:  # set now, where torch's default gave way to a wider setting
+                place.fp32_precision = precision
 
 
 def set_tf32(convolutions: bool, products: bool = False) -> None:

@@ -45,10 +45,18 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def _open(file: Path, flags: int) -> int:
+    try:
+        return os.open(file, flags, 0o666)
+    except FileNotFoundError:  # another process made the folder, and has just taken it away again (`made_folder`)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(file, flags, 0o666)
+
+
 @contextmanager
 def held(path: Path, flags: int) -> Iterator[None]:
     """Inside the block, `path` is opened and, where the file system can, locked, for `is_written`."""
-    descriptor = os.open(path, flags, 0o666)
+    descriptor = _open(path, flags)
     try:
         with suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -95,7 +103,7 @@ def locked(file: Path, what: Path) -> Iterator[None]:
 def _lock(file: Path, what: Path) -> int:
     deadline = time.monotonic() + LET_GO_SECONDS
     while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = _open(file, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

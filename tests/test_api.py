@@ -339,9 +339,9 @@ def test_what_cannot_be_loaded_is_refused(tiny_models):
     for load in (restok_cli.load_tokenizer, restok_cli.load_generator):
         with pytest.raises(restok_cli.UsageError, match="no such folder"):
             load("nowhere")
-        with pytest.raises(restok_cli.UsageError, match="model is None; give a path"):
+        with pytest.raises(restok_cli.UsageError, match="model is NoneType; give a path"):
             load(None)
-        with pytest.raises(restok_cli.UsageError, match="model is ''; give a path"):
+        with pytest.raises(restok_cli.UsageError, match="model is empty; give a path"):
             load("")
         with pytest.raises(restok_cli.UsageError, match="no such device"):
             load(device="gpu")

@@ -34,7 +34,7 @@ def test_classes_are_found_by_name_number_synset_synonym_and_part(wanted, class_
         ("c", r"--class c may mean crane \(2\), sports-car \(3\), crane \(4\); give"),
         (
             "gulden_retreiver",
-            r"no such class \(did you mean golden_retriever\?\); give a name \(.*, …: the model's config.json has all"
+            r"no such class \(did you mean golden_retriever\?\); give a name \(.*, …"
             r"\), or a number from 0 to 6",
         ),
         ("7", "no such class"),

@@ -31,7 +31,7 @@ from restok_cli.files import (
     whole_folder,
 )
 from restok_cli.inference.unfinished import alone
-from restok_cli.locks import LOCK_FILE, locked, locked_folder
+from restok_cli.locks import LOCK_FILE, held, locked, locked_folder, made_folder
 from restok_cli.schema import read_json_lines
 
 ENDED = 2**30  # no process has such a number
@@ -427,3 +427,11 @@ def test_a_pipe_is_not_replaced(tmp_path):
     with pytest.raises(RestokError, match="is a device or a pipe"), whole_file(pipe) as temporary:
         temporary.write_text("new")
     assert pipe.is_fifo() and [*tmp_path.iterdir()] == [pipe]
+
+
+def test_a_folder_that_another_process_takes_away_while_it_is_empty_is_made_again(tmp_path):
+    output = tmp_path / "runs/a"
+    with made_folder(tmp_path / "runs"):
+        pass  # as the other one, which failed
+    with held(output, os.O_CREAT | os.O_RDWR):
+        assert output.is_file()

@@ -299,6 +299,7 @@ def test_what_lies_beside_class_tars_is_refused(fails, tmp_path):
     (tmp_path / "in/train/n02012849").mkdir()
     assert "holds class tars, but n02012849 beside them" in fails(2, *command)
     (tmp_path / "in/train/n02012849").rmdir()
+    (tmp_path / "in/train/MD5SUMS").write_text("of the class tars")  # which is passed over
     for name in ("a.JPEG", "n02012849.tar.gz"):
         (tmp_path / "in/train" / name).touch()
         assert f"holds class tars, but {name} beside them" in fails(2, *command)

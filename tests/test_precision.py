@@ -1,5 +1,7 @@
 """The types of 16 bits in which a GPU encodes and draws, against float32, on the model that comes with restok."""
 
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -55,6 +57,19 @@ def test_weights_of_convolutions_lie_as_a_gpu_wants_them_in_16_bits(monkeypatch,
     monkeypatch.setattr(modules, "can_rewrite", lambda *_: False)
     convolution = load_for_use(open_tokenizer(MODEL), torch.device(device), dtype).pixel_decoder.mid[0].conv1
     assert convolution.weight.is_contiguous(memory_format=torch.channels_last) == expected
+
+
+def test_where_torchs_own_default_gave_way_to_a_wider_setting_it_does_so_afterwards():
+    code = """if True:  # of a fresh process, in which nothing has been set
+        import torch
+        from restok_cli.devices import PRECISIONS, tf32
+        for place in (torch.backends.cudnn, torch.backends):
+            place.fp32_precision = "ieee"
+            before = [place.fp32_precision for place in PRECISIONS]
+            with tf32(False):
+                pass
+            assert [place.fp32_precision for place in PRECISIONS] == before"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @torch.inference_mode()

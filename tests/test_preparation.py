@@ -32,6 +32,8 @@ def mixed(tmp_path):
     """Images of two classes: nine kept, two that are re-encoded, one broken."""
     write_pictures(tmp_path / "in", [f"{kind}/{i}.png" for kind in "ab" for i in range(4)] + ["a/large.jpg"], 40, 30)
     exif = Image.Exif()
+    exif[0x112] = 0  # unknown
+    Image.open(tmp_path / "in/b/0.png").save(tmp_path / "in/b/0.png", exif=exif)
     exif[0x112] = 6  # a phone's, held upright
     Image.open(tmp_path / "in/a/large.jpg").save(tmp_path / "in/a/large.jpg", exif=exif)
     noise(77).convert("CMYK").save(tmp_path / "in/a/cmyk.jpg", exif=exif)

@@ -136,6 +136,7 @@ def test_broken_pictures_are_named_listed_and_left_out(pets, tmp_path, capsys):
         "unreadable": 3,
         "passed_over": {"begins as no image does": 2, "a pipe, a socket or a device": 1},
         "re_encoded": 0,
+        "turned": 0,
         "classes": 2,
         "splits": {"train": 18, "validation": 2},
         "shorter_edge": {"least": 16, "middle": 16, "most": 16},

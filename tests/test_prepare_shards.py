@@ -325,6 +325,9 @@ def test_stated_splits_are_never_guessed(restok, fails, tmp_path):
     assert open_dataset(tmp_path / "c").splits == ["test"]
     twice = fails(2, "prepare", "shards", *words, f"test={tmp_path}/b", tmp_path / "o")
     assert "b/train-0.tar is named twice (for validation and for test)" in twice
+    for folder in "ab":  # which a writer among several may leave
+        write_tar(tmp_path / folder / "val-empty.tar", {})
+    assert restok("prepare", "shards", *words, tmp_path / "out", "--overwrite").code == 0
     shutil.copy(tmp_path / "b/train-0.tar", tmp_path / "c/copy.tar")
     copies = fails(1, "prepare", "shards", *words, f"test={tmp_path}/c/copy.tar", tmp_path / "o")
     assert "b/train-0.tar and" in copies and "c/copy.tar hold the same samples, which would be in two splits" in copies

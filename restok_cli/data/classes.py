@@ -84,7 +84,7 @@ def _of_synset(wanted: str, names: Sequence[str]) -> int | None:
 
 def _unknown(wanted: str, names: Sequence[str]) -> UsageError:
     near = did_you_mean(wanted, names)
-    some = ", ".join(names[:SHOWN]) + (", …: the model's config.json has all" if len(names) > SHOWN else "")
+    some = ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
     return UsageError(
         f"--class {wanted}: no such class{near}; give a name ({some}), or a number from 0 to {len(names) - 1}"
     )

@@ -56,7 +56,7 @@ class RunFacts(NamedTuple):
 
     @property
     def best(self) -> tuple[float, int] | None:
-        """The best validation and its step, of which model/ is; None where the run keeps none (--early-stop)."""
+        """The best validation and its step; None where the run does not keep the model of that (--early-stop)."""
         name = next((name for name in SIGNS if name in self.curves), None)
         if name is None or self.config.schedule.early_stop is None:
             return None

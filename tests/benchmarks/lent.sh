@@ -13,7 +13,7 @@ part=${1:?pack, compiled or eager}
 
 if [ "$part" = pack ]; then
     to="-q -d .whl --only-binary=:all: --python-version 3.12 --platform manylinux2014_x86_64"
-    rm -rf .whl
+    rm -f .whl/*.whl
     python3 -m pip download $to pydantic # with what it needs, of the versions it needs
     python3 -m pip download $to --no-deps webdataset braceexpand torch-fidelity zlib-ng
     python3 -c 'from setuptools import setup; setup()' -q egg_info # restok.egg-info says restok's version
@@ -40,6 +40,8 @@ if [ "$part" = compiled ]; then
 else
     sections="step decoding drawing deterministic inception rates"
 fi
-python3 tests/benchmarks/gpu.py --out "$OUT/$part" --minutes "$minutes" --only $sections "$@"
+# it begins no section too late, but one may hang
+timeout "$(python3 -c "print(int(60 * $minutes + 30))")" \
+    python3 tests/benchmarks/gpu.py --out "$OUT/$part" --minutes "$minutes" --only $sections "$@" || true
 wait
 [ "$part" = eager ] || tail -n 20 "$OUT/devices.log"

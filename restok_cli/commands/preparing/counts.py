@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 def print_counts(out: Path, preparation: "Preparation", as_json: bool) -> None:
     """Print the folder, or as JSON all counts."""
-    manifest, num_bad, edges, changes, passed_over, _ = preparation
+    manifest, num_bad, edges, changes, passed_over, turned = preparation
     counts = {split: info.num_samples for split, info in manifest.splits.items()}
     classes = len(manifest.class_names)
     if as_json:
         result = {"path": str(out), "images": sum(counts.values()), "unreadable": num_bad}
-        result |= {"passed_over": dict(passed_over), "re_encoded": sum(changes.values())}
+        result |= {"passed_over": dict(passed_over), "re_encoded": sum(changes.values()), "turned": turned}
         result |= {"classes": classes, "splits": counts}
         print(json.dumps(result | ({"shorter_edge": edges._asdict()} if edges else {})))
     else:

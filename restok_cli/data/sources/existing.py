@@ -162,8 +162,8 @@ def _expand(source: str) -> list[str]:
         elsewhere = [tar for tar in tars_below if tar.parent != Path(source) and not layout.is_dataset(tar.parent)]
         if elsewhere:
             raise UsageError(
-                f"{elsewhere[0]} lies deeper than the tars of a folder that are taken; name all by patterns, such as"
-                f" 'train={elsewhere[0].parent}/*.tar'"
+                f"{elsewhere[0]} lies deeper than the tars of a folder that are taken; name all that you mean by"
+                f" patterns, such as 'train={source}/*.tar'"
             )
     else:  # files may be called as patterns are: a[1].tar
         found = [[part] if os.path.exists(part) or not has_magic(part) else sorted(glob(part)) for part in parts]
@@ -322,10 +322,10 @@ def _check_split(split: str, shards: dict[Path, IndexedShard]) -> None:
 
 
 def _check_copies(shards: dict[Path, IndexedShard]) -> None:
-    """Raises RestokError where two have the same bytes: in two splits, in which the same keys may come."""
+    """Raises RestokError where two shards with samples have the same bytes, which within a split their keys tell."""
     owners: dict[str, Path] = {}
     for path, shard in shards.items():
-        if (owner := owners.setdefault(shard.digest.sha256, path)) != path:
+        if shard.entries and (owner := owners.setdefault(shard.digest.sha256, path)) != path:
             raise RestokError(f"{owner} and {path} hold the same samples, which would be in two splits; leave one out")
 
 

@@ -130,7 +130,9 @@ def _check_deeper_folders(folder: Path, with_images: set[tuple[str, ...]], depth
         if len(splits := sorted(set(told.values()))) > 1:
             place = folder.joinpath(*parent)
             remedy = "give that folder if its folders are splits, with train, validation and test for names"
-            if not parent:
+            if depth:
+                remedy = "rename them if they are none, or move out what is not of that split"
+            elif not parent:
                 remedy = "call them train, validation and test, or if all are classes, move them into a folder train"
             raise UsageError(f"{place}: {_listed(splits)} look like splits, whose images would be mixed; {remedy}")
     if deeper := sorted({"/".join(path[: depth + 2]) for path in with_images if len(path) > depth + 1}):

@@ -174,17 +174,22 @@ def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Ite
     class_tars = walk.tars_in(path)
     if class_tars:
         known = {name for tar in class_tars for name in (tar.name, tar.stem)}
-        if beside := {entry.name for entry in walk.visible_entries(path)} - known:
-            raise UsageError(
-                f"{path} holds class tars, but {min(beside)} beside them, with no tar; unpack all or none, and move"
-                " away what is no class"
-            )
+        others = {}
+        for entry in walk.visible_entries(path):
+            if entry.name in known:
+                continue
+            others[entry.name] = "" if entry.is_dir() or ".tar" in entry.name.lower() else walk.why_no_image(entry)
+            if not others[entry.name]:
+                raise UsageError(
+                    f"{path} holds class tars, but {entry.name} beside them, with no tar; unpack all or none, and move"
+                    " away what is no class"
+                )
+        _pass_over(folder, path, others, passed_over)
         for tar in track(class_tars, f"look into {path.name}", len(class_tars), "class tars"):
             yield from _images_in_tar(tar, tar.stem)
         return
     images, others = walk.look_below(path)
-    walk.note_passed_over(path, others, "; bad.jsonl lists all")
-    passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
+    _pass_over(folder, path, others, passed_over)
     start = len(os.path.join(path, ""))
     below = [image[start:].split(os.sep) for image in images]
     filled = {parts[0] for parts in below if len(parts) > 1}
@@ -192,6 +197,11 @@ def _images(folder: Path, path: Path, passed_over: list[tuple[str, str]]) -> Ite
         walk.note_empty_folders(path, filled)
     for image, parts in zip(images, below, strict=True):
         yield FoundImage(parts[-1], parts[0] if len(parts) > 1 else None, File(image))
+
+
+def _pass_over(folder: Path, path: Path, others: dict[str, str], passed_over: list[tuple[str, str]]) -> None:
+    walk.note_passed_over(path, others, "; bad.jsonl lists all")
+    passed_over += [(readable((path.relative_to(folder) / file).as_posix()), why) for file, why in others.items()]
 
 
 def _images_in_tar(path: Path, synset: str | None) -> Iterator[FoundImage]:

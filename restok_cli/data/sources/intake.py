@@ -85,7 +85,7 @@ def _unreadable(image: Image.Image, data: bytes) -> str | None:
 
 def _is_turned(image: Image.Image) -> bool:
     try:
-        return bool(image.info.get("exif")) and image.getexif().get(ORIENTATION, 1) != 1
+        return bool(image.info.get("exif")) and image.getexif().get(ORIENTATION) in range(2, 9)
     except Exception:  # a decoder may raise anything
         return False
 

@@ -107,7 +107,7 @@ class Preparation(NamedTuple):
     edges: ShorterEdges | None = None
     changes: Mapping[str, int] = MappingProxyType({})  # why images were re-encoded -> how many
     passed_over: Mapping[str, int] = MappingProxyType({})  # why files are no images -> how many
-    turned: int = 0  # images that EXIF wants to be shown otherwise than their pixels lie
+    turned: int | None = None  # images that EXIF wants to be shown otherwise than their pixels lie; None: not counted
 
 
 def is_half_done(out: Path) -> bool:

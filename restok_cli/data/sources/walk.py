@@ -57,7 +57,7 @@ def look_below(folder: Path) -> FoundFiles:
     images, passed_over = [], {}
     start = len(os.path.join(folder, ""))
     for entry in entries_below(folder):
-        if why := _why_no_image(entry):
+        if why := why_no_image(entry):
             passed_over[entry.path[start:]] = why
         else:
             images.append(entry.path)
@@ -156,7 +156,7 @@ def _leads_back(link: os.DirEntry, root: Path) -> bool:
     return False
 
 
-def _why_no_image(entry: os.DirEntry) -> str | None:
+def why_no_image(entry: os.DirEntry) -> str | None:
     """Why it is none; None where it is, or where its name says so, whatever is wrong with it."""
     named = entry.name.lower().endswith(IMAGE_SUFFIXES)
     try:
