@@ -138,7 +138,15 @@ def test_a_step_is_the_mean_of_its_micro_batches():
     assert mean_of(terms) == {"loss": 3.0, "other": 9.0}
 
 
-def test_signals_are_held_until_the_block_looks_at_them():
+@pytest.fixture
+def heard():
+    """A process that a hang-up ends, however these tests were started."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+def test_signals_are_held_until_the_block_looks_at_them(heard):
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         with stop_signals() as stop:
             assert not stop.number
@@ -151,15 +159,12 @@ def test_signals_are_held_until_the_block_looks_at_them():
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_a_run_that_is_to_outlive_its_terminal_hears_no_hang_up():
+def test_a_run_that_is_to_outlive_its_terminal_hears_no_hang_up(heard):
     """As `nohup` starts it."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        with stop_signals() as stop:
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert not stop.number
-    finally:
-        signal.signal(signal.SIGHUP, before)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with stop_signals() as stop:
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert not stop.number
 
 
 @pytest.mark.parametrize(("processes", "patience"), [(1, 3), (2, 20)])
