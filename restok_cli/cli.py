@@ -218,13 +218,11 @@ def run(arguments: list[str] | None = None) -> int:
     except ImportError as error:
         if (error.name or "").startswith("restok_cli"):
             raise
+        remedy = "a library that restok needs is missing or does not fit; install restok again in this environment"
+        remedy += f" ({sys.prefix}), or in a fresh one"
         if "failed to map segment" in str(error):
-            return _fail(f"{error}: memory is too little, or limited; see `ulimit -v`", EXIT_FAILURE)
-        return _fail(
-            f"{error}: a library that restok needs is missing or does not fit; install restok again in this environment"
-            f" ({sys.prefix}), or in a fresh one",
-            EXIT_FAILURE,
-        )
+            remedy = "memory is too little, or limited; see `ulimit -v`"
+        return _fail(f"{error}: {remedy}", EXIT_FAILURE)
     except RuntimeError as error:
         if str(error).startswith("DataLoader worker"):  # torch raises it wherever the main process is just then
             return _fail(

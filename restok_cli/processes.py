@@ -192,10 +192,9 @@ def leave_words(text: str, code: int) -> bool:
 
     When one process fails, the others fail after it for want of an answer: only the first has something to say.
     """
-    folder = os.environ.get(LAST_WORDS)
-    if folder is None:
+    if LAST_WORDS not in os.environ:
         return False
-    words = Path(folder) / f"{rank()}.json"
+    words = Path(os.environ[LAST_WORDS]) / f"{rank()}.json"
     try:
         words.with_suffix(".tmp").write_text(json.dumps([text, code, time.time_ns()]), encoding="utf-8")
         words.with_suffix(".tmp").rename(words)

@@ -2,9 +2,12 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import dedent
 from typing import NamedTuple
 
 import pytest
@@ -83,6 +86,22 @@ def fails(restok) -> Callable[..., str]:
         return lines[0]
 
     return call
+
+
+@pytest.fixture
+def program():
+    """Starts a process that runs some lines of Python."""
+    started = []
+
+    def start(lines: str) -> subprocess.Popen:
+        command = (sys.executable, "-c", dedent(lines))
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session")
